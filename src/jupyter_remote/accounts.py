@@ -1,0 +1,119 @@
+"""The persons of this machine: who there is, who may own a Jupyter, who most likely should."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pwd
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from .run import EX_NOUSER, die, run
+
+
+@dataclass(frozen=True)
+class Account:
+    """A line of the user database."""
+
+    name: str
+    uid: int
+    gid: int
+    home: Path
+    shell: str
+
+
+def find(name: str) -> Account | None:
+    """The account of that name, or None."""
+    try:
+        entry = pwd.getpwnam(name)
+    except (KeyError, ValueError):
+        return None
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, Path(entry.pw_dir), entry.pw_shell)
+
+
+def people() -> list[Account]:
+    """The accounts of persons: an uid in the range that login.defs(5) gives to people, and a login shell."""
+    first, last = _uid_range()
+    return [
+        Account(entry.pw_name, entry.pw_uid, entry.pw_gid, Path(entry.pw_dir), entry.pw_shell)
+        for entry in sorted(pwd.getpwall(), key=lambda entry: entry.pw_uid)
+        if first <= entry.pw_uid <= last and _is_login_shell(entry.pw_shell)
+    ]
+
+
+def suggest_owner() -> str:
+    """The one person who uses this machine, or an empty text when that is not clear.
+
+    Whoever called sudo, when that is a person; else the only person there is.
+    """
+    names = [account.name for account in people()]
+    caller = os.environ.get("SUDO_USER", "")
+    if caller in names:
+        return caller
+    return names[0] if len(names) == 1 else ""
+
+
+def owner(name: str) -> Account:
+    """The account that a Jupyter can belong to.
+
+    :raises Mistake: no name, no such account, a system account, or a home that cannot be worked in.
+    """
+    choices = [account.name for account in people()]
+    listed = f"The people on this machine: {', '.join(choices)}." if choices else "Make one first: sudo adduser NAME"
+    if not name:
+        die("No owner is set.", hint=f"sudo jupyter-remote config set user NAME — {listed}", code=EX_NOUSER)
+    account = find(name)
+    if account is None:
+        near = difflib.get_close_matches(name, choices, 1)
+        die(
+            f"There is no user {ascii(name)} on this machine.",
+            hint=f"Did you mean {near[0]}?" if near else listed,
+            code=EX_NOUSER,
+        )
+    if account.uid < _uid_range()[0] or account.uid == 65534:
+        die(
+            f"{name} is a system account; a Jupyter can belong only to a person, because it runs a person's code.",
+            hint=listed,
+            code=EX_NOUSER,
+        )
+    if not account.home.is_dir():
+        die(
+            f"The home directory of {name}, {account.home}, is not there.",
+            hint=f"Make it: sudo mkhomedir_helper {name} — or mount it, then: sudo jupyter-remote apply",
+            code=EX_NOUSER,
+        )
+    if not can(account, "w", account.home):
+        die(
+            f"{name} cannot write to their own home directory, {account.home}.",
+            hint=f"Give it back: sudo chown {name}: {account.home} && sudo chmod u+rwx {account.home}",
+            code=EX_NOUSER,
+        )
+    return account
+
+
+def can(account: Account, access: str, path: Path) -> bool:
+    """Whether a person may read ("r"), write ("w") or enter ("x") a path; asked of the kernel, as that person.
+
+    Without root only one's own access can be asked for.
+    """
+    test = ["test", f"-{access}", str(path)]
+    if os.geteuid() == 0:
+        test = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--init-groups", *test]
+    return run(*test, check=False).returncode == 0
+
+
+def _uid_range() -> tuple[int, int]:
+    values = {"UID_MIN": 1000, "UID_MAX": 60000}
+    try:
+        text = Path("/etc/login.defs").read_text(errors="replace")
+    except OSError:
+        return values["UID_MIN"], values["UID_MAX"]
+    for name in values:
+        if match := re.search(rf"^\s*{name}\s+(\d+)", text, re.MULTILINE):
+            values[name] = int(match[1])
+    return values["UID_MIN"], values["UID_MAX"]
+
+
+def _is_login_shell(shell: str) -> bool:
+    return Path(shell).name not in ("", "nologin", "false", "sync")

@@ -1,0 +1,54 @@
+"""What this machine is called and where it can be reached."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import settings
+from .run import ProcessFailed, run
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Names without duplicates, best first; addresses as text, IPv4 first; the group that Apache runs as."""
+
+    names: tuple[str, ...]
+    addresses: tuple[str, ...]
+    apache_group: str = "www-data"
+
+    @property
+    def name(self) -> str:
+        return self.names[0] if self.names else "localhost"
+
+
+def this() -> Machine:
+    """This machine, as it is at the moment."""
+    short = socket.gethostname()
+    # getfqdn() returns "localhost" on a machine whose /etc/hosts lists its name behind it.
+    names = [name for name in (socket.getfqdn(), short) if name.split(".")[0] != "localhost"]
+    names.append(f"{short.split('.')[0]}.local")
+    usable = [name.lower() for name in names if settings.is_host_name(name)]
+    return Machine(tuple(dict.fromkeys(usable)), _addresses())
+
+
+def _addresses() -> tuple[str, ...]:
+    """The addresses that other machines can use: no loopback, no link-local, nothing temporary."""
+    try:
+        links = json.loads(run("ip", "-json", "address").stdout or "[]")
+    except (ProcessFailed, ValueError):
+        return ()
+    found = []
+    for link in links:
+        for info in link.get("addr_info", []):
+            if info.get("scope") == "global" and not info.get("temporary"):
+                found.append(ipaddress.ip_address(info["local"]))
+    return tuple(str(address) for address in sorted(set(found), key=lambda item: (item.version, int(item))))
+
+
+def has_systemd() -> bool:
+    """Whether systemd runs this machine (sd_booted(3))."""
+    return Path("/run/systemd/system").is_dir()

@@ -1,0 +1,66 @@
+"""Where everything lies. These names are promises: units, Apache files and scripts repeat them.
+
+A person (today: the owner) has a place of their own below ``users/`` and ``/run/jupyter-remote``;
+a second person will be a second place, not a second design.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIG_DIR = Path("/etc/jupyter-remote")
+CONFIG = CONFIG_DIR / "config.toml"
+PASSWORD_HASH = CONFIG_DIR / "password-hash"
+
+STATE_DIR = Path("/var/lib/jupyter-remote")
+RENDERED = STATE_DIR / "rendered"
+SERVER_JSON = RENDERED / "server.json"
+APACHE_DEFINES = RENDERED / "apache-defines.conf"
+TLS_DIR = STATE_DIR / "tls"
+#: Readable by everybody: it is what a browser is told to trust.
+CA_CERTIFICATE = STATE_DIR / "ca.crt"
+#: Apache modules that we enabled, one a line: only these may be disabled again.
+ENABLED_MODULES = STATE_DIR / "apache-modules"
+#: What debconf answered last time, so that only a *changed* answer overrules config.toml.
+ANSWERS = STATE_DIR / "debconf-answers.json"
+
+RUN_DIR = Path("/run/jupyter-remote")
+HTTP_SOCKET = RUN_DIR / "http.sock"
+LOCK = Path("/run/lock/jupyter-remote.lock")
+
+SERVICE = "jupyter-remote.service"
+SOCKET = "jupyter-remote.socket"
+SYSTEM_UNITS = Path("/etc/systemd/system")
+SERVICE_DROPIN = SYSTEM_UNITS / f"{SERVICE}.d" / "50-owner.conf"
+SOCKET_DROPIN = SYSTEM_UNITS / f"{SOCKET}.d" / "50-owner.conf"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One person's directories, relative to systemd's StateDirectory= and RuntimeDirectory= roots."""
+
+    user: str
+
+    @property
+    def state_name(self) -> str:
+        """For StateDirectory=."""
+        return f"jupyter-remote/users/{self.user}"
+
+    @property
+    def runtime_name(self) -> str:
+        """For RuntimeDirectory=."""
+        return f"jupyter-remote/{self.user}"
+
+    @property
+    def state(self) -> Path:
+        return Path("/var/lib") / self.state_name
+
+    @property
+    def runtime(self) -> Path:
+        return Path("/run") / self.runtime_name
+
+    @property
+    def login_links(self) -> Path:
+        """One file per login link that has not been used yet."""
+        return self.runtime / "login"

@@ -1,0 +1,93 @@
+"""Settings -> the text of every file that depends on them. Pure: nothing is read or written here.
+
+Three alphabets guard what is rendered: names and ports that :mod:`~jupyter_remote.settings` has
+checked, JSON by :mod:`json`, and for a home directory (which nobody checks) systemd's own quoting.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jinja2
+
+from . import paths
+from .accounts import Account
+from .machine import Machine
+from .settings import Settings
+
+_environment = jinja2.Environment(
+    loader=jinja2.PackageLoader("jupyter_remote"),
+    undefined=jinja2.StrictUndefined,
+    keep_trailing_newline=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    # None of the files is HTML; each value is quoted for the file that it goes into.
+    autoescape=False,
+)
+
+
+def server_names(settings: Settings, machine: Machine) -> list[str]:
+    """Every name that a browser may have called us by, the public one first."""
+    given = [settings.server_name] if settings.server_name else []
+    return list(dict.fromkeys([*given, *settings.server_aliases, *machine.names, "localhost"]))
+
+
+def address(settings: Settings, machine: Machine) -> str:
+    """The address of the front page, as a person would type it."""
+    scheme = "http" if settings.tls_mode == "none" else "https"
+    return f"{scheme}://{settings.server_name or machine.name}{settings.base_url}"
+
+
+def notebook_dir(settings: Settings, owner: Account) -> Path:
+    """The absolute path of the directory that the file browser shows."""
+    if settings.notebook_dir.startswith("~"):
+        return owner.home / settings.notebook_dir[1:].lstrip("/")
+    return Path(settings.notebook_dir)
+
+
+def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, str]:
+    """Every file that :mod:`~jupyter_remote.apply` puts in place, with its text."""
+    server = {
+        "base_url": settings.base_url,
+        "notebook_dir": str(notebook_dir(settings, owner)),
+        "interface": settings.interface,
+        "server_names": server_names(settings, machine),
+        "behind_tls": settings.tls_mode != "none",
+        "cull_idle": settings.kernels_cull_idle,
+    }
+    place = paths.Place(settings.user)
+    unix = settings.listen == "unix"
+    values = {
+        "settings": settings,
+        "place": place,
+        "home": unit_quoted(str(owner.home)),
+        "group": machine.apache_group,
+        "listen": str(paths.HTTP_SOCKET) if unix else f"127.0.0.1:{settings.listen}",
+        "backend": f"unix:{paths.HTTP_SOCKET}|http://localhost" if unix else f"http://127.0.0.1:{settings.listen}",
+        "server_name": settings.server_name or machine.name,
+    }
+    return {
+        paths.SERVER_JSON: json.dumps(server, indent=2) + "\n",
+        paths.APACHE_DEFINES: _template("apache-defines.conf.j2", values),
+        paths.SERVICE_DROPIN: _template("service-owner.conf.j2", values),
+        paths.SOCKET_DROPIN: _template("socket-owner.conf.j2", values),
+    }
+
+
+def _template(name: str, values: dict[str, object]) -> str:
+    return _environment.get_template(name).render(values)
+
+
+def unit_quoted(text: str) -> str:
+    """*text* as one quoted word of a unit file (systemd.syntax(7)): no specifier, no escape, no line break."""
+    escaped = "".join(
+        char if char.isprintable() and char not in '"\\' else "".join(f"\\x{byte:02x}" for byte in _bytes(char))
+        for char in text
+    )
+    return '"' + escaped.replace("%", "%%") + '"'
+
+
+def _bytes(char: str) -> bytes:
+    # surrogateescape: a path that is no UTF-8 comes from the user database with lone surrogates in it.
+    return char.encode("utf-8", "surrogateescape")

@@ -1,0 +1,110 @@
+"""The one way a subprocess is run, and the one way a user's mistake ends a command.
+
+Everything that starts a program goes through :func:`run`: no shell, no inherited
+standard input, and a failure that carries what the program said.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+#: sysexits(3), as far as we use them. Stable: scripts depend on them.
+EX_USAGE = 64
+EX_DATAERR = 65
+EX_NOUSER = 67
+EX_UNAVAILABLE = 69
+EX_SOFTWARE = 70
+EX_OSERR = 71
+EX_CANTCREAT = 73
+EX_TEMPFAIL = 75
+EX_NOPERM = 77
+EX_CONFIG = 78
+
+
+class Mistake(Exception):
+    """Something the user can mend: *what* is wrong, a *hint* what to do, an exit *code*.
+
+    It is shown as a message, never as a traceback.
+    """
+
+    def __init__(self, what: str, *, hint: str = "", code: int = EX_CONFIG) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  {self.hint}" if self.hint else self.what
+
+
+def die(what: str, *, hint: str = "", code: int = EX_CONFIG) -> NoReturn:
+    """End the command with a message for the user.
+
+    :param what: what is wrong, in one sentence.
+    :param hint: the next step, best as a command that can be copied.
+    :param code: an exit code of sysexits(3).
+    :raises Mistake: always.
+    """
+    raise Mistake(what, hint=hint, code=code)
+
+
+class ProcessFailed(Exception):
+    """A program ended with another exit code than 0. ``output`` is what it printed."""
+
+    def __init__(self, argv: Sequence[str], returncode: int, output: str) -> None:
+        super().__init__(f"{' '.join(argv)} ended with {returncode}\n{output.rstrip()}")
+        self.argv = tuple(argv)
+        self.returncode = returncode
+        self.output = output
+
+
+def run(
+    *argv: str | os.PathLike[str],
+    check: bool = True,
+    input: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    capture: bool = True,
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end.
+
+    :param argv: program and arguments; never a shell line.
+    :param check: raise when the exit code is not 0.
+    :param input: text for standard input; without it standard input is empty.
+    :param env: variables added to ours. ``LC_ALL`` is ``C.UTF-8``, so that output can be read by us.
+    :param capture: collect standard output and standard error apart in the result;
+        otherwise both go where ours go.
+    :param timeout: seconds, after which the program is killed.
+    :returns: the completed process with text output.
+    :raises ProcessFailed: exit code not 0 and *check*, or the program is not there (code 127).
+    :raises subprocess.TimeoutExpired: it ran longer than *timeout*.
+    """
+    command = [os.fspath(arg) for arg in argv]
+    pipe = subprocess.PIPE if capture else None
+    try:
+        done = subprocess.run(
+            command,
+            text=True,
+            stdout=pipe,
+            stderr=pipe,
+            cwd=cwd,
+            timeout=timeout,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+            **({"stdin": subprocess.DEVNULL} if input is None else {"input": input}),
+        )
+    except FileNotFoundError as missing:
+        raise ProcessFailed(command, 127, str(missing)) from None
+    if check and done.returncode:
+        raise ProcessFailed(command, done.returncode, (done.stdout or "") + (done.stderr or ""))
+    return done
+
+
+def say(text: str) -> None:
+    """Print one line of progress to standard error, at once."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,334 @@
+"""The one model of ``config.toml``: which keys there are, what they may hold, what they mean.
+
+Nothing here touches the system: whether a user exists or a port is free is asked in
+:mod:`jupyter_remote.checks`. What leaves this module is harmless to render: no value holds a
+control character, and those that reach Apache or systemd are made of a small alphabet.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .run import EX_CONFIG, EX_DATAERR, Mistake, die
+
+Scalar = str | int | list[str]
+
+
+class Refused(ValueError):
+    """A value that a key does not take; ``guess`` is the nearest value that it would take, or empty."""
+
+    def __init__(self, allowed: str, guess: str = "") -> None:
+        super().__init__(allowed)
+        self.allowed = allowed
+        self.guess = guess
+
+
+@dataclass(frozen=True)
+class Key:
+    """One setting: its dotted name, default, meaning, and the check that returns its clean value."""
+
+    name: str
+    default: Scalar
+    meaning: str
+    check: Callable[[Any], Scalar]
+
+
+# --- checks: each returns the clean value or raises Refused ---------------------------------------
+
+
+def _text(value: object, allowed: str) -> str:
+    if not isinstance(value, str):
+        raise Refused(allowed, str(value) if isinstance(value, int) and not isinstance(value, bool) else "")
+    if any(ord(char) < 32 or ord(char) == 127 or char in "\u0085\u2028\u2029" for char in value):
+        raise Refused(f"{allowed}, without line breaks or control characters")
+    if any(0xD800 <= ord(char) <= 0xDFFF for char in value):
+        raise Refused(f"{allowed}, in valid UTF-8")
+    return value
+
+
+def _user(value: object) -> str:
+    # The alphabet of useradd(8) without '$' at the end (machine accounts); systemd's User= takes it as it is.
+    allowed = "the login name of a person on this machine"
+    text = _text(value, allowed)
+    if text and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", text):
+        raise Refused(allowed, text.strip() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", text.strip()) else "")
+    return text
+
+
+def _notebook_dir(value: object) -> str:
+    allowed = "an absolute path, or one that begins with ~/ (the owner's home)"
+    text = _text(value, allowed)
+    if not (text == "~" or text.startswith(("/", "~/"))):
+        raise Refused(allowed, f"~/{text}" if text and not text.startswith("~") else "~")
+    if ".." in text.split("/"):
+        raise Refused(f"{allowed}, without ..")
+    if len(text.encode()) > 4095:
+        raise Refused(f"{allowed}, of at most 4095 bytes")
+    return text
+
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
+
+
+def _base_url(value: object) -> str:
+    allowed = "a path such as /jupyter: a slash, then letters, digits and - . _ ~ (not / alone)"
+    text = _text(value, allowed)
+    clean = text.rstrip("/")
+    segments = clean.split("/")
+    if len(clean) <= 100 and segments[0] == "" and len(segments) > 1 and all(map(_SEGMENT.fullmatch, segments[1:])):
+        return clean
+    guess = [part for part in re.split(r"[^A-Za-z0-9._~-]+", text[:100]) if _SEGMENT.fullmatch(part)]
+    raise Refused(allowed, "/" + "/".join(guess) if guess else "/jupyter")
+
+
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+
+
+def is_host_name(text: str) -> bool:
+    """Whether *text* is a DNS name or IPv4 address as it may stand in a Host header (RFC 1123)."""
+    return 0 < len(text) <= 253 and all(map(_LABEL.fullmatch, text.split(".")))
+
+
+def _host(value: object) -> str:
+    allowed = "a host name such as lab.example.org (letters, digits, - and .), without https:// or a port"
+    text = _text(value, allowed)
+    if text == "" or is_host_name(text):
+        return text.lower()
+    bare = re.sub(r"^[a-z]+://", "", text.strip(), flags=re.IGNORECASE).split("/")[0].split(":")[0]
+    try:
+        bare = bare if bare.isascii() else bare.encode("idna").decode()
+    except UnicodeError:
+        bare = ""
+    raise Refused(allowed, bare.lower() if is_host_name(bare) else "")
+
+
+def _hosts(value: object) -> list[str]:
+    allowed = 'a list of host names such as ["lab.example.org", "lab.local"]'
+    if isinstance(value, str):
+        raise Refused(allowed, f'["{value}"]' if is_host_name(value) else "")
+    if not isinstance(value, list) or len(value) > 100:
+        raise Refused(allowed)
+    names = [_host(item) for item in value]
+    if "" in names:
+        raise Refused(f"{allowed}, none of them empty")
+    return list(dict.fromkeys(names))
+
+
+def _listen(value: object) -> str | int:
+    allowed = '"unix" (a socket that only Apache and the owner can open), or a loopback port from 1024 to 65535'
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 6:
+        value = int(value)
+    if value == "unix" or (isinstance(value, int) and not isinstance(value, bool) and 1024 <= value <= 65535):
+        return value  # type: ignore[return-value]
+    raise Refused(allowed, "8888" if isinstance(value, int) else "unix")
+
+
+def _path(value: object) -> str:
+    allowed = "an absolute path to a PEM file"
+    text = _text(value, allowed)
+    if text and (not text.startswith("/") or ".." in text.split("/") or len(text.encode()) > 4095):
+        raise Refused(allowed)
+    return text
+
+
+def _one_of(*choices: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if isinstance(value, str) and value in choices:
+            return value
+        near = difflib.get_close_matches(str(value).lower(), choices, 1, 0.4)
+        raise Refused(" or ".join(f'"{choice}"' for choice in choices), near[0] if near else "")
+
+    return check
+
+
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: object) -> int:
+    allowed = '0 (never), seconds, or a time such as "90min", "2h" or "7d"'
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**9:
+        return value
+    if isinstance(value, str):
+        if value in ("", "never"):
+            return 0
+        if match := re.fullmatch(r"([0-9]{1,9})\s?(s|min|h|d)?", value):
+            return int(match[1]) * _UNITS[match[2] or "s"]
+        if match := re.match(r"\s*([0-9]{1,9})\s*([smhd])", value):
+            raise Refused(allowed, match[1] + {"s": "s", "m": "min", "h": "h", "d": "d"}[match[2]])
+    raise Refused(allowed)
+
+
+KEYS: dict[str, Key] = {
+    key.name: key
+    for key in (
+        Key("user", "", "The owner: the person whose Jupyter this is. The server and its kernels run as them.", _user),
+        Key("notebook_dir", "~", "The directory that the file browser shows; ~ is the owner's home.", _notebook_dir),
+        Key("base_url", "/jupyter", "Where Jupyter is on the web server: https://<server><base_url>.", _base_url),
+        Key("server_name", "", "The machine's public name. Empty: its own full host name.", _host),
+        Key("server_aliases", [], "Other names under which the machine is reached.", _hosts),
+        Key("listen", "unix", "Where the server listens for Apache: a unix socket, or a loopback port.", _listen),
+        Key("interface", "lab", "The front page: JupyterLab or Notebook 7. The other stays reachable.", _one_of("lab", "notebook")),
+        Key(
+            "tls.mode",
+            "self-signed",
+            "https: our own certificate, one that is on this machine already, or none at all\n"
+            "(only behind another proxy on this machine that does https).",
+            _one_of("self-signed", "existing", "none"),
+        ),
+        Key("tls.certificate", "", 'For mode = "existing": the certificate with its chain, PEM.', _path),
+        Key("tls.key", "", 'For mode = "existing": its private key, PEM, without a passphrase.', _path),
+        Key(
+            "apache.mode",
+            "auto",
+            "A vhost of our own (site), a location in the vhosts that are there (snippet),\n"
+            "or whichever fits (auto): a site when the machine has no https vhost yet.",
+            _one_of("auto", "site", "snippet"),
+        ),
+        Key("kernels.cull_idle", 0, "Stop a kernel that has done nothing for this long. 0: never.", _duration),
+    )
+}
+
+SECTIONS: dict[str, str] = {
+    "tls": "How the connection is encrypted.",
+    "apache": "How Apache serves it.",
+    "kernels": "The processes that run the owner's code.",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting with its clean value; a missing key has its default."""
+
+    user: str = ""
+    notebook_dir: str = "~"
+    base_url: str = "/jupyter"
+    server_name: str = ""
+    server_aliases: list[str] = field(default_factory=list)
+    listen: str | int = "unix"
+    interface: str = "lab"
+    tls_mode: str = "self-signed"
+    tls_certificate: str = ""
+    tls_key: str = ""
+    apache_mode: str = "auto"
+    kernels_cull_idle: int = 0
+
+    def get(self, name: str) -> Scalar:
+        """The value of a key by its dotted name.
+
+        :raises Mistake: there is no such key.
+        """
+        return getattr(self, key(name).name.replace(".", "_"))
+
+
+def key(name: str) -> Key:
+    """The key of that dotted name.
+
+    :raises Mistake: there is none; the hint names the nearest.
+    """
+    if found := KEYS.get(name):
+        return found
+    near = difflib.get_close_matches(name, KEYS, 1, 0.5) or [k for k in KEYS if k.split(".")[-1] == name]
+    die(
+        f"There is no setting {_shown(name)}.",
+        hint=f"Did you mean {near[0]}?" if near else f"The settings are: {', '.join(KEYS)}.",
+        code=EX_DATAERR,
+    )
+
+
+def clean(name: str, value: object) -> Scalar:
+    """The value as that key holds it.
+
+    :raises Mistake: the key does not take it; the message names key, value, what is allowed, the nearest guess.
+    """
+    try:
+        return key(name).check(value)
+    except Refused as refused:
+        guess = f" Did you mean {refused.guess}?" if refused.guess else ""
+        die(f"{name} cannot be {_shown(value)}.", hint=f"Allowed: {refused.allowed}.{guess}", code=EX_DATAERR)
+
+
+def _shown(value: object) -> str:
+    # ascii(): a message must not carry a terminal's control sequences, whatever the value does.
+    text = ascii(value)
+    return text if len(text) <= 120 else text[:117] + "…"
+
+
+def flatten(document: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """The dotted names and values of a parsed TOML document."""
+    for name, value in document.items():
+        if isinstance(value, Mapping) and (prefix + name in SECTIONS or not prefix):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def parse(text: str, origin: str = "config.toml") -> Settings:
+    """Settings out of the text of a ``config.toml``.
+
+    :param origin: what to call the text in messages.
+    :raises Mistake: not TOML, an unknown key, or a value that its key does not take.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        die(f"{origin} is not valid TOML: {error}.", hint='A line looks like: base_url = "/jupyter"')
+    for section, content in document.items():
+        if isinstance(content, Mapping) and section not in SECTIONS:
+            near = difflib.get_close_matches(section, [*SECTIONS, *KEYS], 1, 0.5)
+            die(
+                f"{origin}: there is no section [{ascii(section)[1:-1]}].",
+                hint=f"Did you mean {near[0]}?" if near else f"The sections are: {', '.join(SECTIONS)}.",
+            )
+    values: dict[str, Any] = {}
+    for name, value in flatten(document):
+        if name in SECTIONS:
+            die(f"{origin}: {name} is a section, not a value.", hint=f"Write [{name}] on a line of its own.")
+        try:
+            values[name.replace(".", "_")] = clean(name, value)
+        except Mistake as mistake:
+            die(f"{origin}: {mistake.what}", hint=mistake.hint)
+    settings = Settings(**values)
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    if settings.tls_mode == "existing" and not (settings.tls_certificate and settings.tls_key):
+        missing = "tls.certificate" if not settings.tls_certificate else "tls.key"
+        die(
+            f'tls.mode is "existing", but {missing} is not set.',
+            hint="Set all three at once: sudo jupyter-remote config set "
+            "tls.certificate /path/cert.pem tls.key /path/key.pem tls.mode existing",
+        )
+
+
+def load(path: Path) -> Settings:
+    """Settings out of a file.
+
+    :raises Mistake: not there, not readable, not UTF-8, or what :func:`parse` raises.
+    """
+    return parse(read(path), str(path))
+
+
+def read(path: Path) -> str:
+    """The text of a settings file.
+
+    :raises Mistake: it is not there, not readable, or not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        die(f"{path} is not there.", hint="Make it anew with: sudo dpkg-reconfigure jupyter-remote")
+    except UnicodeDecodeError as error:
+        die(
+            f"{path} is not UTF-8: byte {error.start + 1} is {error.object[error.start]:#04x}.",
+            hint=f"Convert it: iconv -f latin1 -t utf-8 {path}",
+        )
+    except OSError as error:
+        die(f"{path} cannot be read: {error.strerror}.", code=EX_CONFIG)
