@@ -1,0 +1,34 @@
+"""The Python package. debian/ builds the .deb around it, stdeb.cfg the slim one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "src/jupyter_remote/__init__.py").read_text(), re.M)
+README = HERE / "README.md"
+
+setup(
+    name="jupyter-remote",
+    version=VERSION.group(1),
+    description="One person's remotely reachable Jupyter, behind Apache",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    python_requires=">=3.11",
+    package_dir={"": "src"},
+    packages=find_packages("src"),
+    # Everything below src/ that is no module: templates, and data that is pinned.
+    package_data={"": ["*.j2", "*.html", "*.css", "*.js", "*.json", "*.toml", "*.sh", "templates/*", "py.typed"]},
+    install_requires=["notebook>=7", "jinja2", "tomlkit", "argon2-cffi"],
+    entry_points={"console_scripts": ["jupyter-remote = jupyter_remote.cli:main"]},
+    classifiers=[
+        "Environment :: Web Environment",
+        "Framework :: Jupyter",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+    ],
+)
