@@ -1,0 +1,445 @@
+"""Settings -> a machine that follows them. The only thing that renders; run by the postinst, the CLI
+and an administrator alike, as often as anybody likes.
+
+Order: everything that can be asked is asked first; then files, together; then Apache's word on them;
+then the units. What fails is taken back, and the old state runs again. What was put into *use* is
+written down last (``applied.json``), so an apply that was killed half-way is finished by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import grp
+import hashlib
+import http.client
+import json
+import os
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from . import __version__, accounts, apache, checks, machine, paths, render, systemd, tls
+from .machine import Machine
+from .run import EX_CANTCREAT, EX_NOPERM, EX_TEMPFAIL, EX_UNAVAILABLE, Mistake, ProcessFailed, die, say
+from .settings import Settings
+from .transaction import Transaction
+from .transaction import replace as replace_file
+
+_APPLIED = paths.STATE_DIR / "applied.json"
+_CONFFILES = (apache.CONF_AVAILABLE, Path("/etc/apache2/sites-available/jupyter-remote.conf"))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that needs the administrator: what, and the command that mends it."""
+
+    what: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  {self.hint}"
+
+
+@dataclass
+class Outcome:
+    """What an apply did: the files that changed, what was restarted, what needs attention."""
+
+    changed: list[str] = field(default_factory=list)
+    restarted: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def lock() -> Iterator[None]:
+    """One change of this machine at a time.
+
+    :raises Mistake: not root, or another one is still at work after a minute.
+    """
+    require_root()
+    paths.LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with open(paths.LOCK, "w") as file:
+        for attempt in range(600):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == 10:
+                    say("Waiting for another jupyter-remote command to end …")
+                time.sleep(0.1)
+        else:
+            die("Another jupyter-remote command is still at work.", hint="Try again in a minute.", code=EX_TEMPFAIL)
+        yield
+
+
+def require_root() -> None:
+    """:raises Mistake: this is not root."""
+    if os.geteuid() != 0:
+        import shlex
+        import sys
+
+        again = shlex.join(["sudo", "jupyter-remote", *sys.argv[1:]])
+        die("Only root can do this.", hint=f"Run: {again}", code=EX_NOPERM)
+
+
+def apply(settings: Settings, *, installing: bool = False) -> Outcome:
+    """Make the machine follow *settings*. The caller holds :func:`lock`.
+
+    :param installing: a package is being configured: trouble with Apache or with the start is a
+        finding and not a failure, so that dpkg is never left half-way.
+    :raises Mistake: the settings ask for something that is not there (nothing has changed then), or
+        the new state does not come up (the old one is back then).
+    """
+    owner = accounts.owner(settings.user)
+    checks.notebook_dir(settings, owner)
+    checks.port_is_free(settings)
+    for directory in (paths.STATE_DIR, paths.SYSTEM_UNITS):
+        checks.space_for(directory)
+    here = replace(machine.this(), apache_group=_apache_group())
+    files = render.render(settings, owner, here)
+    pair = _certificate(settings, here)
+
+    before = _applied()
+    outcome = Outcome()
+    now: dict[str, str] = {"version": __version__}
+    old_units_run = systemd.running() and systemd.is_active(paths.SERVICE)
+    try:
+        with Transaction() as transaction:
+            for path, text in files.items():
+                transaction.write(path, text)
+                now[str(path)] = _digest(text)
+            if pair:
+                # Together: a new certificate must never meet the old key.
+                transaction.write(paths.TLS_DIR / "server.key", pair.key, 0o600)
+                transaction.write(paths.TLS_DIR / "server.crt", pair.certificate, 0o600)
+                now["tls"] = _digest(pair.certificate + pair.key)
+            now["password"] = _digest(_read(paths.PASSWORD_HASH))
+            now.update({str(path): _digest(_read(path)) for path in _CONFFILES})
+            outcome.changed = sorted(name for name in now if now[name] != before.get(name))
+            apache_done = _apply_apache(settings, outcome, transaction, strict=not installing)
+            if systemd.running():
+                _apply_units(outcome, installing, transaction)
+    except OSError as error:
+        _restore_units(old_units_run, outcome)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            die(
+                f"The disk is full: {error.filename or paths.STATE_DIR} could not be written. Nothing was changed.",
+                hint="Free some space and run: sudo jupyter-remote apply",
+                code=EX_CANTCREAT,
+            )
+        die(f"{error.filename}: {error.strerror}. Nothing was changed.", code=EX_CANTCREAT)
+    except (Mistake, ProcessFailed):
+        _restore_units(old_units_run, outcome)
+        raise
+    if not apache_done:
+        # To be tried again next time: not yet in use.
+        for name in list(now):
+            if name in ("tls", str(paths.APACHE_DEFINES), *map(str, _CONFFILES)):
+                now[name] = ""
+    replace_file(_APPLIED, json.dumps(now, indent=1) + "\n", 0o600)
+    return outcome
+
+
+def _certificate(settings: Settings, here: Machine) -> tls.Pair | None:
+    if settings.tls_mode == "none":
+        return None
+    if settings.tls_mode == "existing":
+        return tls.existing(Path(settings.tls_certificate), Path(settings.tls_key))
+    own = paths.TLS_DIR / "self-signed"
+    pair = tls.self_signed(own, render.server_names(settings, here), here.addresses)
+    replace_file(paths.CA_CERTIFICATE, tls.ca_certificate(own))
+    return pair
+
+
+def _apache_group() -> str:
+    try:
+        grp.getgrnam("www-data")
+    except KeyError:
+        return "root"
+    return "www-data"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def _applied() -> dict[str, str]:
+    try:
+        return json.loads(_APPLIED.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+# --- Apache ----------------------------------------------------------------------------------------
+
+
+def _apply_apache(settings: Settings, outcome: Outcome, transaction: Transaction, strict: bool) -> bool:
+    """Enable what is needed, check, reload; True when Apache follows the settings."""
+
+    def finding(what: str, hint: str) -> bool:
+        outcome.findings.append(Finding(what, hint))
+        return False
+
+    again = "then: sudo jupyter-remote apply"
+    if not apache.installed():
+        return finding(
+            "Apache, or its configuration, is not there: nothing serves Jupyter to the network yet.",
+            f"sudo apt install --reinstall apache2 — {again}",
+        )
+    broken = apache.configtest()
+    if broken and not broken.is_ours:
+        return finding(
+            f"Apache's configuration has an error that is not ours, so Apache was left alone: {broken}",
+            f"Mend it, check with: sudo apache2ctl configtest — {again}",
+        )
+
+    https = settings.tls_mode != "none"
+    if not _enable_modules(https, outcome, transaction):
+        return False
+
+    config = apache.directives() if not broken else []
+    if taken := apache.users_of(settings.base_url, config):
+        what = f"{settings.base_url} is already used by another site of this Apache: {taken[0]}"
+        hint = "Choose another: sudo jupyter-remote config set base_url /lab"
+        if strict:
+            die(what, hint=hint, code=EX_UNAVAILABLE)
+        # Never over somebody else's page: without our conf, Apache is as it was.
+        _switch("conf", False, transaction)
+        _switch("site", False, transaction)
+        return finding(what, hint)
+
+    others = apache.https_vhosts(config)
+    own_site = https and (settings.apache_mode == "site" or (settings.apache_mode == "auto" and not others))
+    for kind, wanted in (("conf", True), ("site", own_site)):
+        if wanted and apache.was_switched_off(kind, "jupyter-remote"):
+            finding(
+                f"An administrator switched our Apache {kind} off; it stays off.",
+                f"To have it again: sudo a2en{kind} jupyter-remote — {again}",
+            )
+        else:
+            _switch(kind, wanted, transaction)
+
+    if problem := apache.configtest():
+        die(
+            f"Apache would not accept the new configuration ({problem}). The old one is back.",
+            hint="If a file of ours was edited, compare: sudo dpkg --verify jupyter-remote",
+        )
+    if apache.masked():
+        return finding(
+            "Apache is masked, so it cannot run.", f"sudo systemctl unmask apache2 && sudo systemctl start apache2 — {again}"
+        )
+    if not apache.running():
+        return finding("Apache is stopped.", f"sudo systemctl start apache2 — {again}")
+    ours = {"tls", str(paths.APACHE_DEFINES), *map(str, _CONFFILES), "apache"}
+    if ours.intersection(outcome.changed):
+        try:
+            apache.reload()
+        except ProcessFailed as failed:
+            die(
+                f"Apache could not load the new configuration; the old one is back. {failed.output.strip()}",
+                hint="sudo systemctl status apache2",
+                code=EX_UNAVAILABLE,
+            )
+        outcome.restarted.append("apache2 (reloaded)")
+    return True
+
+
+def modules_to_enable(settings: Settings) -> list[str]:
+    """The Apache modules that are needed, off, and safe to switch on."""
+    return _missing_modules(settings.tls_mode != "none", [])
+
+
+def _missing_modules(https: bool, findings: list[Finding]) -> list[str]:
+    missing = []
+    for name in apache.needed_modules(https):
+        if apache.is_enabled("mod", name):
+            continue
+        if apache.was_switched_off("mod", name):
+            findings.append(
+                Finding(
+                    f"The Apache module {name} is needed, and an administrator has switched it off.",
+                    f"sudo a2enmod {name} — then: sudo jupyter-remote apply",
+                )
+            )
+        elif name == "ssl" and (who := checks.listener(443)) and not who.startswith("apache2"):
+            # With the module Apache would want port 443, fail to start, and take every other site along.
+            findings.append(
+                Finding(
+                    f"Port 443 is taken by {who}, so Apache cannot serve https.",
+                    "Free the port (or serve through that program: tls.mode none) — then: sudo jupyter-remote apply",
+                )
+            )
+        else:
+            missing.append(name)
+    return missing
+
+
+def _enable_modules(https: bool, outcome: Outcome, transaction: Transaction) -> bool:
+    unsolved: list[Finding] = []
+    missing = _missing_modules(https, unsolved)
+    outcome.findings.extend(unsolved)
+    if missing:
+        enabled_before = apache.enabled_modules()
+        for name in missing:
+            apache.enable("mod", name)
+            transaction.on_rollback(lambda name=name: apache.disable("mod", name))  # type: ignore[misc]
+        apache.remember_enabled(apache.enabled_modules() - enabled_before)
+        outcome.changed.append("apache")
+    return not unsolved
+
+
+def _switch(kind: str, on: bool, transaction: Transaction) -> None:
+    if apache.is_enabled(kind, "jupyter-remote") == on:
+        return
+    forward, back = (apache.enable, apache.disable) if on else (apache.disable, apache.enable)
+    forward(kind, "jupyter-remote")
+
+    def undo() -> None:
+        back(kind, "jupyter-remote")
+
+    transaction.on_rollback(undo)
+
+
+# --- units -----------------------------------------------------------------------------------------
+
+
+def _apply_units(outcome: Outcome, installing: bool, transaction: Transaction) -> None:
+    changed = set(outcome.changed)
+
+    def reload_old() -> None:
+        systemd.daemon_reload()
+        if apache.installed() and apache.running():
+            apache.reload()
+
+    transaction.on_rollback(reload_old)
+    if changed & {str(paths.SERVICE_DROPIN), str(paths.SOCKET_DROPIN), "version"}:
+        systemd.daemon_reload()
+    for unit in (paths.SOCKET, paths.SERVICE):
+        if systemd.is_masked(unit):
+            outcome.findings.append(
+                Finding(f"{unit} is masked, so Jupyter cannot run.", f"sudo systemctl unmask {unit} — then: sudo jupyter-remote apply")
+            )
+            return
+    if not installing and systemd.is_disabled(paths.SERVICE) and not systemd.is_active(paths.SERVICE):
+        outcome.findings.append(
+            Finding("jupyter-remote is switched off.", "To have it again: sudo systemctl enable --now jupyter-remote")
+        )
+        return
+    try:
+        if str(paths.SOCKET_DROPIN) in changed or not systemd.is_active(paths.SOCKET):
+            # systemd would refuse to restart a socket under a running service.
+            systemd.stop(paths.SERVICE)
+            systemd.restart(paths.SOCKET)
+        started = {str(paths.SERVICE_DROPIN), str(paths.SOCKET_DROPIN), str(paths.SERVER_JSON), "version", "password"}
+        if changed & started:
+            systemd.restart(paths.SERVICE)
+            outcome.restarted.append(paths.SERVICE)
+        else:
+            systemd.start(paths.SERVICE)
+    except ProcessFailed as failed:
+        words = systemd.last_words(paths.SERVICE) or failed.output.strip()
+        if not installing:
+            die(
+                f"The server did not come up with the new settings; the old ones are back. It said:\n{words}",
+                hint="jupyter-remote logs",
+                code=EX_UNAVAILABLE,
+            )
+        outcome.findings.append(Finding(f"The server did not start. It said:\n{words}", "sudo jupyter-remote logs"))
+
+
+def _restore_units(was_active: bool, outcome: Outcome) -> None:
+    """After a rollback: the files are the old ones again, so let the units be too."""
+    if not was_active:
+        return
+    with contextlib.suppress(ProcessFailed):
+        systemd.daemon_reload()
+        if not systemd.is_active(paths.SOCKET) or str(paths.SOCKET_DROPIN) in outcome.changed:
+            systemd.stop(paths.SERVICE)
+            systemd.restart(paths.SOCKET)
+        systemd.restart(paths.SERVICE)
+
+
+# --- is it there? ----------------------------------------------------------------------------------
+
+
+def unreachable(settings: Settings, seconds: float = 5) -> str:
+    """Ask for the front page as a browser on this machine would; why it does not come, or an empty text.
+
+    :param seconds: how long to go on asking: after a reload Apache opens its ports a moment later.
+    """
+    name = settings.server_name or machine.this().name
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            problem = _ask(settings, name)
+        except (OSError, http.client.HTTPException) as error:
+            problem = str(error) or type(error).__name__
+        if not problem or time.monotonic() > end:
+            return problem
+        time.sleep(0.2)
+
+
+def _ask(settings: Settings, name: str) -> str:
+    connection: http.client.HTTPConnection
+    if settings.tls_mode == "none":
+        connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=10)
+    else:
+        # Whether a browser trusts the certificate is another question; here: does Jupyter answer?
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        connection = _ByName(name, context)
+    with contextlib.closing(connection):
+        connection.request("GET", f"{settings.base_url}/api", headers={"Host": name})
+        response = connection.getresponse()
+        body = response.read(1000)
+        if response.status == 200 and b"version" in body:
+            return ""
+        return f"{settings.base_url}/api answers {response.status} {response.reason}"
+
+
+class _ByName(http.client.HTTPSConnection):
+    """To this machine, by any of its names: the TLS handshake asks for *name*, the address is loopback."""
+
+    def __init__(self, name: str, context: ssl.SSLContext) -> None:
+        super().__init__("127.0.0.1", 443, timeout=10, context=context)
+        self._name = name
+        self._tls = context
+
+    def connect(self) -> None:
+        plain = socket.create_connection((self.host, self.port), self.timeout)
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self._name)
+
+
+def unapply() -> None:
+    """Take everything back that an apply put outside our own directories: units, Apache, drop-ins.
+
+    Settings, password and the owner's environment stay. Called when the package is removed.
+    """
+    if systemd.running():
+        systemd.stop(paths.SERVICE, paths.SOCKET)
+    for path in (paths.SERVICE_DROPIN, paths.SOCKET_DROPIN):
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
+    _APPLIED.unlink(missing_ok=True)
+    if apache.installed():
+        for kind in ("site", "conf"):
+            apache.disable(kind, "jupyter-remote")
+        if not apache.configtest():
+            apache.disable_unneeded_modules()
+            if apache.running() and not apache.configtest():
+                apache.reload()
+    if systemd.running():
+        systemd.daemon_reload()

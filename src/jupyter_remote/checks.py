@@ -1,0 +1,87 @@
+"""What settings ask of the system, asked before anything is changed."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+from . import accounts, paths, render, systemd
+from .accounts import Account
+from .run import EX_CANTCREAT, EX_UNAVAILABLE, ProcessFailed, die, run
+from .settings import Settings
+
+
+def notebook_dir(settings: Settings, owner: Account) -> None:
+    """:raises Mistake: the directory is not there, or the owner cannot work in it."""
+    directory = render.notebook_dir(settings, owner)
+    if not accounts.can(owner, "x", directory) or not accounts.can(owner, "r", directory) or not directory.is_dir():
+        there = directory.is_dir()
+        die(
+            f"notebook_dir {directory} {'cannot be entered by' if there else 'is no directory that can be seen by'} "
+            f"{owner.name}.",
+            hint=f"Make it theirs: sudo install -d -o {owner.name} -g {owner.gid} '{directory}'",
+            code=EX_CANTCREAT,
+        )
+
+
+def port_is_free(settings: Settings) -> None:
+    """:raises Mistake: another program listens on the loopback port that the settings ask for."""
+    port = settings.listen
+    if not isinstance(port, int) or _is_our_socket(port):
+        return
+    with socket.socket() as probe:
+        # As systemd will do it: without this, connections of the last minutes would look like a listener.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            who = listener(port)
+            die(
+                f"Port {port} of this machine is taken{f' by {who}' if who else ''} ({error.strerror}).",
+                hint=f"Choose another: sudo jupyter-remote config set listen {_next_free(port)}",
+                code=EX_UNAVAILABLE,
+            )
+
+
+def _is_our_socket(port: int) -> bool:
+    if not systemd.running() or not systemd.is_active(paths.SOCKET):
+        return False
+    return f"127.0.0.1:{port} " in systemd.properties(paths.SOCKET, "Listen")["Listen"] + " "
+
+
+def _next_free(port: int) -> int:
+    for candidate in range(port + 1, min(port + 100, 65536)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+            return candidate
+    return 8888
+
+
+def listener(port: int) -> str:
+    """Which program listens on a TCP port, as "name (pid)"; empty when nobody does or it cannot be seen."""
+    try:
+        listening = run("ss", "-H", "-ltnp", f"sport = :{port}").stdout
+    except ProcessFailed:
+        return ""
+    if match := re.search(r'\(\("([^"]+)",pid=(\d+)', listening):
+        return f"{match[1]} (pid {match[2]})"
+    return "another program" if listening.strip() else ""
+
+
+def space_for(directory: Path, need: int = 4 << 20) -> None:
+    """:raises Mistake: the file system of *directory* has less than *need* bytes left for root."""
+    import shutil
+
+    existing = directory
+    while not existing.exists():
+        existing = existing.parent
+    if shutil.disk_usage(existing).free < need:
+        die(
+            f"The disk with {existing} is full.",
+            hint=f"See what is large: sudo du -xh {existing} | sort -h | tail — free some, and run this again.",
+            code=EX_CANTCREAT,
+        )

@@ -1,0 +1,75 @@
+"""systemd, as far as we ask it for anything."""
+
+from __future__ import annotations
+
+from . import machine
+from .run import ProcessFailed, run
+
+
+def running() -> bool:
+    """Whether systemd runs this machine; when it does not, nothing below may be called."""
+    return machine.has_systemd()
+
+
+def properties(unit: str, *names: str) -> dict[str, str]:
+    """Properties of a unit as ``systemctl show`` prints them; empty texts for an unknown unit."""
+    shown = run("systemctl", "show", unit, f"--property={','.join(names)}", check=False).stdout
+    found = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    return {name: found.get(name, "") for name in names}
+
+
+def is_active(unit: str) -> bool:
+    """Whether the unit is up."""
+    return properties(unit, "ActiveState")["ActiveState"] in ("active", "reloading")
+
+
+def is_masked(unit: str) -> bool:
+    """Whether an administrator has made it impossible to start the unit."""
+    return properties(unit, "LoadState")["LoadState"] == "masked"
+
+
+def is_disabled(unit: str) -> bool:
+    """Whether an administrator has said that the unit does not start at boot."""
+    return properties(unit, "UnitFileState")["UnitFileState"] == "disabled"
+
+
+def daemon_reload() -> None:
+    """Let systemd read changed unit files."""
+    run("systemctl", "daemon-reload")
+
+
+def restart(*units: str) -> None:
+    """Restart, and return when the units are ready.
+
+    :raises ProcessFailed: one did not come up; the output says which.
+    """
+    run("systemctl", "restart", *units)
+
+
+def start(*units: str) -> None:
+    """Start what is not running; returns when the units are ready.
+
+    :raises ProcessFailed: one did not come up.
+    """
+    run("systemctl", "start", *units)
+
+
+def stop(*units: str) -> None:
+    """Stop units; those that are not there are none of our business."""
+    run("systemctl", "stop", *units, check=False)
+
+
+def reload(unit: str) -> None:
+    """Let a unit read its configuration again.
+
+    :raises ProcessFailed: it refused.
+    """
+    run("systemctl", "reload", unit)
+
+
+def last_words(unit: str, lines: int = 5) -> str:
+    """What a unit logged last, for an error message."""
+    try:
+        return run("journalctl", "-u", unit, "-n", str(lines), "-o", "cat", "--no-pager").stdout.strip()
+    except ProcessFailed:
+        return ""
