@@ -1,0 +1,213 @@
+"""A small caching HTTP proxy on the bridge, so that apt works in boxes and repeats are quick.
+
+It fetches the way this machine's apt does: through the same proxy, trusting the same certificates.
+It serves package archives only, and listens on the bridge only. ``ensure()`` starts it in the
+background; it ends by itself when no box has been up and nothing was asked for a while.
+
+An ``https://`` source is written ``http://HOST:443/`` for it (:func:`through`): apt would tunnel
+past any cache otherwise.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from jupyter_remote.run import EX_UNAVAILABLE, die, run
+
+from lab import cache, network
+
+PORT = 3142
+#: seconds for which an index is served without asking whether it changed
+FRESH = 300
+#: seconds without a request and without a box after which the proxy ends
+IDLE = 900
+#: days after which a file that nobody asked for is removed
+KEEP_DAYS = 30
+#: headers of an archive's answer that apt looks at
+KEPT_HEADERS = ("Content-Type", "Last-Modified", "ETag", "Content-Length")
+
+
+def ensure() -> str:
+    """The address of the running proxy, ``http://IP:PORT``; starts it when it is not there.
+
+    :raises Mistake: it cannot be started.
+    """
+    network.ensure_bridge()
+    address = f"http://{network.GATEWAY}:{PORT}"
+    if _answers():
+        return address
+    directory = cache.directory() / "apt"
+    directory.mkdir(exist_ok=True)
+    with cache.locked(directory / "start"):
+        if _answers():
+            return address
+        with open(directory / "log", "ab") as log:
+            subprocess.Popen(
+                [sys.executable, "-m", "lab.aptproxy", str(directory)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )  # fmt: skip
+        for _ in range(100):
+            if _answers():
+                return address
+            time.sleep(0.05)
+    die("the lab's apt proxy does not start", hint=f"see {directory / 'log'}", code=EX_UNAVAILABLE)
+
+
+def through(source: str) -> str:
+    """A ``deb …`` line as a box must spell it to go through the proxy."""
+    words = source.split()
+    for position, word in enumerate(words):
+        if word.startswith("https://"):
+            parts = urlsplit(word)
+            words[position] = f"http://{parts.hostname}:{parts.port or 443}{parts.path}"
+    return " ".join(words)
+
+
+def _answers() -> bool:
+    try:
+        socket.create_connection((network.GATEWAY, PORT), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class _Archive:
+    """The files fetched so far, below *directory*."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "files"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.partial = directory / "partial"
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self.partial.mkdir()
+        self.locks: dict[str, threading.Lock] = {}
+        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler(_proxies()))
+        for body in self.directory.iterdir():
+            if time.time() - body.stat().st_mtime > KEEP_DAYS * 86400:
+                body.unlink(missing_ok=True)
+
+    def get(self, url: str) -> tuple[int, dict[str, str], Path | None]:
+        """Status, headers and body of *url*, from the cache where it is known to be the same."""
+        name = hashlib.sha256(url.encode()).hexdigest()
+        body, head = self.directory / name, self.directory / f"{name}.json"
+        with self.locks.setdefault(name, threading.Lock()):
+            known = json.loads(head.read_text()) if body.exists() and head.exists() else None
+            if known and (_never_changes(url) or time.time() - known["checked"] < FRESH):
+                os.utime(body)
+                os.utime(head)
+                return 200, known["headers"], body
+            request = urllib.request.Request(url, headers={"User-Agent": "jupyter-remote-lab"})
+            if known and "Last-Modified" in known["headers"]:
+                request.add_header("If-Modified-Since", known["headers"]["Last-Modified"])
+            try:
+                with self.opener.open(request, timeout=120) as answer:
+                    headers = {key: answer.headers[key] for key in KEPT_HEADERS if key in answer.headers}
+                    part = self.partial / f"{name}-{threading.get_ident()}"
+                    with part.open("wb") as file:
+                        shutil.copyfileobj(answer, file, 1 << 20)
+                    wanted = headers.get("Content-Length")
+                    if wanted is not None and part.stat().st_size != int(wanted):
+                        return 502, {}, None
+                    part.rename(body)
+            except urllib.error.HTTPError as error:
+                if error.code != 304 or not known:
+                    return error.code, {}, None
+                headers = known["headers"]
+            except (OSError, http.client.HTTPException) as error:
+                print(f"{url}: {error}", file=sys.stderr, flush=True)
+                return 502, {}, None
+            headers["Content-Length"] = str(body.stat().st_size)
+            head.write_text(json.dumps({"url": url, "checked": time.time(), "headers": headers}))
+            return 200, headers, body
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Proxy
+
+    def do_GET(self) -> None:
+        self.server.last_request = time.monotonic()
+        parts = urlsplit(self.path)
+        if not parts.hostname or not {"dists", "pool"} & set(parts.path.split("/")):
+            self.send_error(403, "package archives only")
+            return
+        scheme = "https" if parts.port == 443 else "http"
+        status, headers, body = self.server.archive.get(parts._replace(scheme=scheme).geturl())
+        if body is None:
+            self.send_error(status)
+            return
+        since, changed = self.headers.get("If-Modified-Since"), headers.get("Last-Modified")
+        if since and changed and _seconds(since) >= _seconds(changed):
+            self.send_response(304)
+            self.end_headers()
+            return
+        with body.open("rb") as file:
+            self.send_response(200)
+            for key, value in headers.items():
+                self.send_header(key, value)
+            self.end_headers()
+            shutil.copyfileobj(file, self.wfile, 1 << 20)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing of what went well."""
+
+
+class _Proxy(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, archive: _Archive) -> None:
+        super().__init__((network.GATEWAY, PORT), _Handler)
+        self.archive = archive
+        self.last_request = time.monotonic()
+
+    def service_actions(self) -> None:
+        boxes = any(Path(f"/sys/class/net/{network.BRIDGE}/brif").glob("*"))
+        if not boxes and time.monotonic() - self.last_request > IDLE:
+            threading.Thread(target=self.shutdown).start()
+
+
+def _never_changes(url: str) -> bool:
+    return "/by-hash/" in url or "/pool/" in url
+
+
+def _seconds(date: str) -> float:
+    return email.utils.parsedate_to_datetime(date).timestamp()
+
+
+def _proxies() -> dict[str, str]:
+    """The proxies that this machine's apt uses: its own setting, else the environment's."""
+    proxies = urllib.request.getproxies()
+    for line in run("apt-config", "shell", "http", "Acquire::http::Proxy", "https", "Acquire::https::Proxy").stdout.split():
+        scheme, _, address = line.partition("=")
+        if address.strip("'") not in ("", "DIRECT", "false"):
+            proxies[scheme] = address.strip("'")
+    return proxies
+
+
+def main() -> None:
+    """Serve until idle. The one argument is the directory to keep files in."""
+    directory = Path(sys.argv[1])
+    with open(directory / "running.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _Proxy(_Archive(directory)).serve_forever(poll_interval=10)
+
+
+if __name__ == "__main__":
+    main()
