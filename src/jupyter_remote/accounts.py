@@ -60,20 +60,24 @@ def owner(name: str) -> Account:
     :raises Mistake: no name, no such account, a system account, or a home that cannot be worked in.
     """
     choices = [account.name for account in people()]
-    listed = f"The people on this machine: {', '.join(choices)}." if choices else "Make one first: sudo adduser NAME"
+    listed = (
+        f"The people on this machine: {', '.join(choices)}."
+        if choices
+        else "Make one first: sudo adduser NAME"
+    )
     if not name:
         die("No owner is set.", hint=f"sudo jupyter-remote config set user NAME — {listed}", code=EX_NOUSER)
     account = find(name)
     if account is None:
         near = difflib.get_close_matches(name, choices, 1)
         die(
-            f"There is no user {ascii(name)} on this machine.",
+            f"There is no user {name!a} on this machine.",
             hint=f"Did you mean {near[0]}?" if near else listed,
             code=EX_NOUSER,
         )
     if account.uid < _uid_range()[0] or account.uid == 65534:
         die(
-            f"{name} is a system account; a Jupyter can belong only to a person, because it runs a person's code.",
+            f"{name} is a system account; a Jupyter belongs to a person: it runs their code.",
             hint=listed,
             code=EX_NOUSER,
         )
@@ -93,7 +97,7 @@ def owner(name: str) -> Account:
 
 
 def can(account: Account, access: str, path: Path) -> bool:
-    """Whether a person may read ("r"), write ("w") or enter ("x") a path; asked of the kernel, as that person.
+    """Whether a person may read ("r"), write ("w") or enter ("x") a path; tried as that person.
 
     Without root only one's own access can be asked for.
     """

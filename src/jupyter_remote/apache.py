@@ -80,7 +80,9 @@ def configtest() -> ConfigError | None:
     if done.returncode == 0:
         return None
     said = [line for line in done.stderr.splitlines() + done.stdout.splitlines() if "AH00558" not in line]
-    text = " ".join(line.strip() for line in said if not line.startswith(("Action 'configtest'", "The Apache error log")))
+    text = " ".join(
+        line.strip() for line in said if not line.startswith(("Action 'configtest'", "The Apache error log"))
+    )
     if match := re.search(r"Syntax error on line (\d+) of (\S+?):? (.*)", text):
         return ConfigError(f"{match[2]}:{match[1]}", match[3].strip())
     return ConfigError("", text or "apache2ctl configtest fails without a word")
@@ -183,8 +185,23 @@ def https_vhosts(config: list[Directive]) -> list[str]:
     )  # fmt: skip
 
 
-_BY_PREFIX = {"location", "alias", "scriptalias", "proxypass", "redirect", "redirectpermanent", "redirecttemp"}
-_BY_PATTERN = {"locationmatch", "aliasmatch", "scriptaliasmatch", "proxypassmatch", "redirectmatch", "rewriterule"}
+_BY_PREFIX = {
+    "location",
+    "alias",
+    "scriptalias",
+    "proxypass",
+    "redirect",
+    "redirectpermanent",
+    "redirecttemp",
+}
+_BY_PATTERN = {
+    "locationmatch",
+    "aliasmatch",
+    "scriptaliasmatch",
+    "proxypassmatch",
+    "redirectmatch",
+    "rewriterule",
+}
 _UNLIKELY = "/b7c1e0d2-nobody-serves-this/"
 
 
@@ -230,7 +247,7 @@ def ours_to_disable() -> set[str]:
 
 
 def disable_unneeded_modules() -> list[str]:
-    """Disable the modules that we enabled and that nobody else uses by now; our own files must be off already.
+    """Disable what we enabled and nobody else uses by now; our own files must be off already.
 
     A module is used when another enabled one depends on it, or when the rest of the configuration
     reads differently without it.
@@ -258,7 +275,9 @@ def _used_by_others(module: str) -> bool:
 
     The links are moved aside and back rather than a2dismod-ed: that would leave marks in its database.
     """
-    links = [link for suffix in ("load", "conf") if (link := _MODS_ENABLED / f"{module}.{suffix}").is_symlink()]
+    links = [
+        link for suffix in ("load", "conf") if (link := _MODS_ENABLED / f"{module}.{suffix}").is_symlink()
+    ]
     before = _without(directives(), module)
     try:
         for link in links:

@@ -62,7 +62,7 @@ def lock() -> Iterator[None]:
     """
     require_root()
     paths.LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with open(paths.LOCK, "w") as file:
+    with paths.LOCK.open("w") as file:
         for attempt in range(600):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,7 +72,11 @@ def lock() -> Iterator[None]:
                     say("Waiting for another jupyter-remote command to end …")
                 time.sleep(0.1)
         else:
-            die("Another jupyter-remote command is still at work.", hint="Try again in a minute.", code=EX_TEMPFAIL)
+            die(
+                "Another jupyter-remote command is still at work.",
+                hint="Try again in a minute.",
+                code=EX_TEMPFAIL,
+            )
         yield
 
 
@@ -106,7 +110,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
     before = _applied()
     outcome = Outcome()
     now: dict[str, str] = {"version": __version__}
-    old_units_run = systemd.running() and systemd.is_active(paths.SERVICE)
+    was_active = systemd.running() and systemd.is_active(paths.SERVICE)
     try:
         with Transaction() as transaction:
             for path, text in files.items():
@@ -122,18 +126,18 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
             outcome.changed = sorted(name for name in now if now[name] != before.get(name))
             apache_done = _apply_apache(settings, outcome, transaction, strict=not installing)
             if systemd.running():
-                _apply_units(outcome, installing, transaction)
+                _apply_units(outcome, installing)
     except OSError as error:
-        _restore_units(old_units_run, outcome)
+        _run_the_old(was_active)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             die(
-                f"The disk is full: {error.filename or paths.STATE_DIR} could not be written. Nothing was changed.",
+                f"The disk is full: {error.filename or paths.STATE_DIR} cannot be written. Nothing changed.",
                 hint="Free some space and run: sudo jupyter-remote apply",
                 code=EX_CANTCREAT,
             )
         die(f"{error.filename}: {error.strerror}. Nothing was changed.", code=EX_CANTCREAT)
     except (Mistake, ProcessFailed):
-        _restore_units(old_units_run, outcome)
+        _run_the_old(was_active)
         raise
     if not apache_done:
         # To be tried again next time: not yet in use.
@@ -237,7 +241,8 @@ def _apply_apache(settings: Settings, outcome: Outcome, transaction: Transaction
         )
     if apache.masked():
         return finding(
-            "Apache is masked, so it cannot run.", f"sudo systemctl unmask apache2 && sudo systemctl start apache2 — {again}"
+            "Apache is masked, so it cannot run.",
+            f"sudo systemctl unmask apache2 && sudo systemctl start apache2 — {again}",
         )
     if not apache.running():
         return finding("Apache is stopped.", f"sudo systemctl start apache2 — {again}")
@@ -277,7 +282,7 @@ def _missing_modules(https: bool, findings: list[Finding]) -> list[str]:
             findings.append(
                 Finding(
                     f"Port 443 is taken by {who}, so Apache cannot serve https.",
-                    "Free the port (or serve through that program: tls.mode none) — then: sudo jupyter-remote apply",
+                    "Free it, or serve through it (tls.mode none) — then: sudo jupyter-remote apply",
                 )
             )
         else:
@@ -314,26 +319,26 @@ def _switch(kind: str, on: bool, transaction: Transaction) -> None:
 # --- units -----------------------------------------------------------------------------------------
 
 
-def _apply_units(outcome: Outcome, installing: bool, transaction: Transaction) -> None:
+def _apply_units(outcome: Outcome, installing: bool) -> None:
     changed = set(outcome.changed)
 
-    def reload_old() -> None:
-        systemd.daemon_reload()
-        if apache.installed() and apache.running():
-            apache.reload()
-
-    transaction.on_rollback(reload_old)
     if changed & {str(paths.SERVICE_DROPIN), str(paths.SOCKET_DROPIN), "version"}:
         systemd.daemon_reload()
     for unit in (paths.SOCKET, paths.SERVICE):
         if systemd.is_masked(unit):
             outcome.findings.append(
-                Finding(f"{unit} is masked, so Jupyter cannot run.", f"sudo systemctl unmask {unit} — then: sudo jupyter-remote apply")
+                Finding(
+                    f"{unit} is masked, so Jupyter cannot run.",
+                    f"sudo systemctl unmask {unit} — then: sudo jupyter-remote apply",
+                )
             )
             return
     if not installing and systemd.is_disabled(paths.SERVICE) and not systemd.is_active(paths.SERVICE):
         outcome.findings.append(
-            Finding("jupyter-remote is switched off.", "To have it again: sudo systemctl enable --now jupyter-remote")
+            Finding(
+                "jupyter-remote is switched off.",
+                "To have it again: sudo systemctl enable --now jupyter-remote",
+            )
         )
         return
     try:
@@ -341,7 +346,13 @@ def _apply_units(outcome: Outcome, installing: bool, transaction: Transaction) -
             # systemd would refuse to restart a socket under a running service.
             systemd.stop(paths.SERVICE)
             systemd.restart(paths.SOCKET)
-        started = {str(paths.SERVICE_DROPIN), str(paths.SOCKET_DROPIN), str(paths.SERVER_JSON), "version", "password"}
+        started = {
+            str(paths.SERVICE_DROPIN),
+            str(paths.SOCKET_DROPIN),
+            str(paths.SERVER_JSON),
+            "version",
+            "password",
+        }
         if changed & started:
             systemd.restart(paths.SERVICE)
             outcome.restarted.append(paths.SERVICE)
@@ -355,19 +366,24 @@ def _apply_units(outcome: Outcome, installing: bool, transaction: Transaction) -
                 hint="jupyter-remote logs",
                 code=EX_UNAVAILABLE,
             )
-        outcome.findings.append(Finding(f"The server did not start. It said:\n{words}", "sudo jupyter-remote logs"))
+        outcome.findings.append(
+            Finding(f"The server did not start. It said:\n{words}", "sudo jupyter-remote logs")
+        )
 
 
-def _restore_units(was_active: bool, outcome: Outcome) -> None:
-    """After a rollback: the files are the old ones again, so let the units be too."""
-    if not was_active:
+def _run_the_old(was_active: bool) -> None:
+    """After a rollback: the files are the old ones again; let Apache and the units run with them."""
+    with contextlib.suppress(ProcessFailed):
+        if apache.installed() and apache.running() and not apache.configtest():
+            apache.reload()
+    if not systemd.running():
         return
     with contextlib.suppress(ProcessFailed):
         systemd.daemon_reload()
-        if not systemd.is_active(paths.SOCKET) or str(paths.SOCKET_DROPIN) in outcome.changed:
+        if was_active:
             systemd.stop(paths.SERVICE)
             systemd.restart(paths.SOCKET)
-        systemd.restart(paths.SERVICE)
+            systemd.start(paths.SERVICE)
 
 
 # --- is it there? ----------------------------------------------------------------------------------

@@ -15,10 +15,14 @@ from .settings import Settings
 def notebook_dir(settings: Settings, owner: Account) -> None:
     """:raises Mistake: the directory is not there, or the owner cannot work in it."""
     directory = render.notebook_dir(settings, owner)
-    if not accounts.can(owner, "x", directory) or not accounts.can(owner, "r", directory) or not directory.is_dir():
+    if (
+        not accounts.can(owner, "x", directory)
+        or not accounts.can(owner, "r", directory)
+        or not directory.is_dir()
+    ):
         there = directory.is_dir()
         die(
-            f"notebook_dir {directory} {'cannot be entered by' if there else 'is no directory that can be seen by'} "
+            f"notebook_dir {directory} {'cannot be entered by' if there else 'is not there for'} "
             f"{owner.name}.",
             hint=f"Make it theirs: sudo install -d -o {owner.name} -g {owner.gid} '{directory}'",
             code=EX_CANTCREAT,
@@ -82,6 +86,6 @@ def space_for(directory: Path, need: int = 4 << 20) -> None:
     if shutil.disk_usage(existing).free < need:
         die(
             f"The disk with {existing} is full.",
-            hint=f"See what is large: sudo du -xh {existing} | sort -h | tail — free some, and run this again.",
+            hint=f"See what is large: sudo du -xh {existing} | sort -h | tail — free some, and try again.",
             code=EX_CANTCREAT,
         )

@@ -22,7 +22,7 @@ _HEAD = """\
 
 
 def fresh(values: Mapping[str, Scalar]) -> str:
-    """The text of a new config.toml: each key with its meaning; those in *values* set, the others as comments."""
+    """The text of a new config.toml: each key with its meaning, set or as a comment."""
     lines = [_HEAD]
     section = ""
     for key in KEYS.values():
@@ -66,7 +66,10 @@ def changed(text: str, values: Mapping[str, Scalar | None]) -> str:
     # tomlkit is asked to keep comments; that it kept the meaning too is checked, not believed.
     after = dict(settings.flatten(tomllib.loads(result)))
     if any(after.get(name) != value for name, value in values.items()):
-        die("config.toml could not be changed without harm.", hint="Change it by hand: sudo jupyter-remote config edit")
+        die(
+            "config.toml could not be changed without harm.",
+            hint="Change it by hand: sudo jupyter-remote config edit",
+        )
     return result
 
 

@@ -70,6 +70,7 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     capture: bool = True,
+    terminal: bool = False,
     timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end.
@@ -80,6 +81,7 @@ def run(
     :param env: variables added to ours. ``LC_ALL`` is ``C.UTF-8``, so that output can be read by us.
     :param capture: collect standard output and standard error apart in the result;
         otherwise both go where ours go.
+    :param terminal: the program talks to the person: it gets our standard input.
     :param timeout: seconds, after which the program is killed.
     :returns: the completed process with text output.
     :raises ProcessFailed: exit code not 0 and *check*, or the program is not there (code 127).
@@ -96,7 +98,9 @@ def run(
             cwd=cwd,
             timeout=timeout,
             env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
-            **({"stdin": subprocess.DEVNULL} if input is None else {"input": input}),
+            **(
+                {"input": input} if input is not None else {"stdin": None if terminal else subprocess.DEVNULL}
+            ),
         )
     except FileNotFoundError as missing:
         raise ProcessFailed(command, 127, str(missing)) from None

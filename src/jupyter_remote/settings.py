@@ -57,7 +57,9 @@ def _user(value: object) -> str:
     allowed = "the login name of a person on this machine"
     text = _text(value, allowed)
     if text and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", text):
-        raise Refused(allowed, text.strip() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", text.strip()) else "")
+        raise Refused(
+            allowed, text.strip() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", text.strip()) else ""
+        )
     return text
 
 
@@ -81,7 +83,12 @@ def _base_url(value: object) -> str:
     text = _text(value, allowed)
     clean = text.rstrip("/")
     segments = clean.split("/")
-    if len(clean) <= 100 and segments[0] == "" and len(segments) > 1 and all(map(_SEGMENT.fullmatch, segments[1:])):
+    if (
+        len(clean) <= 100
+        and segments[0] == ""
+        and len(segments) > 1
+        and all(map(_SEGMENT.fullmatch, segments[1:]))
+    ):
         return clean
     guess = [part for part in re.split(r"[^A-Za-z0-9._~-]+", text[:100]) if _SEGMENT.fullmatch(part)]
     raise Refused(allowed, "/" + "/".join(guess) if guess else "/jupyter")
@@ -121,11 +128,13 @@ def _hosts(value: object) -> list[str]:
 
 
 def _listen(value: object) -> str | int:
-    allowed = '"unix" (a socket that only Apache and the owner can open), or a loopback port from 1024 to 65535'
+    allowed = (
+        '"unix" (a socket that only Apache and the owner can open), or a loopback port from 1024 to 65535'
+    )
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 6:
         value = int(value)
     if value == "unix" or (isinstance(value, int) and not isinstance(value, bool) and 1024 <= value <= 65535):
-        return value  # type: ignore[return-value]
+        return value
     raise Refused(allowed, "8888" if isinstance(value, int) else "unix")
 
 
@@ -167,13 +176,38 @@ def _duration(value: object) -> int:
 KEYS: dict[str, Key] = {
     key.name: key
     for key in (
-        Key("user", "", "The owner: the person whose Jupyter this is. The server and its kernels run as them.", _user),
-        Key("notebook_dir", "~", "The directory that the file browser shows; ~ is the owner's home.", _notebook_dir),
-        Key("base_url", "/jupyter", "Where Jupyter is on the web server: https://<server><base_url>.", _base_url),
+        Key(
+            "user",
+            "",
+            "The owner: the person whose Jupyter this is. The server and its kernels run as them.",
+            _user,
+        ),
+        Key(
+            "notebook_dir",
+            "~",
+            "The directory that the file browser shows; ~ is the owner's home.",
+            _notebook_dir,
+        ),
+        Key(
+            "base_url",
+            "/jupyter",
+            "Where Jupyter is on the web server: https://<server><base_url>.",
+            _base_url,
+        ),
         Key("server_name", "", "The machine's public name. Empty: its own full host name.", _host),
         Key("server_aliases", [], "Other names under which the machine is reached.", _hosts),
-        Key("listen", "unix", "Where the server listens for Apache: a unix socket, or a loopback port.", _listen),
-        Key("interface", "lab", "The front page: JupyterLab or Notebook 7. The other stays reachable.", _one_of("lab", "notebook")),
+        Key(
+            "listen",
+            "unix",
+            "Where the server listens for Apache: a unix socket, or a loopback port.",
+            _listen,
+        ),
+        Key(
+            "interface",
+            "lab",
+            "The front page: JupyterLab or Notebook 7. The other stays reachable.",
+            _one_of("lab", "notebook"),
+        ),
         Key(
             "tls.mode",
             "self-signed",
@@ -190,7 +224,9 @@ KEYS: dict[str, Key] = {
             "or whichever fits (auto): a site when the machine has no https vhost yet.",
             _one_of("auto", "site", "snippet"),
         ),
-        Key("kernels.cull_idle", 0, "Stop a kernel that has done nothing for this long. 0: never.", _duration),
+        Key(
+            "kernels.cull_idle", 0, "Stop a kernel that has done nothing for this long. 0: never.", _duration
+        ),
     )
 }
 
@@ -244,7 +280,7 @@ def key(name: str) -> Key:
 def clean(name: str, value: object) -> Scalar:
     """The value as that key holds it.
 
-    :raises Mistake: the key does not take it; the message names key, value, what is allowed, the nearest guess.
+    :raises Mistake: the key does not take it; it names key, value, what is allowed, the nearest guess.
     """
     try:
         return key(name).check(value)

@@ -65,7 +65,10 @@ def existing(certificate: Path, key: Path) -> Pair:
     try:
         public = run("openssl", "x509", "-noout", "-pubkey", input=pair.certificate).stdout
     except ProcessFailed:
-        die(f"{certificate} is not a certificate in PEM.", hint="It should begin with -----BEGIN CERTIFICATE-----")
+        die(
+            f"{certificate} is not a certificate in PEM.",
+            hint="It should begin with -----BEGIN CERTIFICATE-----",
+        )
     try:
         of_key = run("openssl", "pkey", "-pubout", "-passin", "pass:", input=pair.key).stdout
     except ProcessFailed:
@@ -76,11 +79,18 @@ def existing(certificate: Path, key: Path) -> Pair:
     if public != of_key:
         die(
             f"The key {key} does not belong to the certificate {certificate}.",
-            hint="Set the two that were made together: sudo jupyter-remote config set tls.certificate A tls.key B",
+            hint="Set the right two: sudo jupyter-remote config set tls.certificate A tls.key B",
         )
     if run("openssl", "x509", "-noout", "-checkend", "0", input=pair.certificate, check=False).returncode:
-        ended = run("openssl", "x509", "-noout", "-enddate", input=pair.certificate).stdout.partition("=")[2].strip()
-        die(f"The certificate {certificate} expired on {ended}.", hint="Renew it, then: sudo jupyter-remote apply")
+        ended = (
+            run("openssl", "x509", "-noout", "-enddate", input=pair.certificate)
+            .stdout.partition("=")[2]
+            .strip()
+        )
+        die(
+            f"The certificate {certificate} expired on {ended}.",
+            hint="Renew it, then: sudo jupyter-remote apply",
+        )
     return pair
 
 
@@ -120,18 +130,29 @@ def expiry(certificate: str) -> str:
 
 def fingerprint(certificate: str) -> str:
     """SHA-256 fingerprint, as browsers show it."""
-    return run("openssl", "x509", "-noout", "-fingerprint", "-sha256", input=certificate).stdout.partition("=")[2].strip()
+    return (
+        run("openssl", "x509", "-noout", "-fingerprint", "-sha256", input=certificate)
+        .stdout.partition("=")[2]
+        .strip()
+    )
 
 
 def _lasts(certificate: Path) -> bool:
-    return certificate.is_file() and not run(
-        "openssl", "x509", "-noout", "-checkend", str(_RENEW_SECONDS), "-in", certificate, check=False
-    ).returncode
+    return (
+        certificate.is_file()
+        and not run(
+            "openssl", "x509", "-noout", "-checkend", str(_RENEW_SECONDS), "-in", certificate, check=False
+        ).returncode
+    )
 
 
 def _is_private(address: str) -> bool:
     parsed = ipaddress.ip_address(address)
-    return any(parsed in ipaddress.ip_network(net) for net in _PRIVATE if ipaddress.ip_network(net).version == parsed.version)
+    return any(
+        parsed in ipaddress.ip_network(net)
+        for net in _PRIVATE
+        if ipaddress.ip_network(net).version == parsed.version
+    )
 
 
 def _host_range(address: str) -> str:
@@ -158,8 +179,8 @@ def _make_ca(directory: Path, names: Sequence[str], ranges: Sequence[str]) -> No
         file.write(config)
         file.flush()
         made = run(
-            "openssl", "req", "-x509", "-new", "-key", directory / "ca.key", "-sha256", "-days", str(_CA_DAYS),
-            "-config", file.name,
+            "openssl", "req", "-x509", "-new", "-key", directory / "ca.key", "-sha256",
+            "-days", str(_CA_DAYS), "-config", file.name,
         ).stdout  # fmt: skip
     _write(directory / "ca.crt", made)
 

@@ -52,7 +52,7 @@ class Transaction:
         while self._undo:
             try:
                 self._undo.pop()()
-            except Exception:  # noqa: BLE001 — the next thing must still be put back
+            except Exception:
                 continue
 
 
@@ -69,7 +69,7 @@ def replace(path: Path, text: str, mode: int = 0o644) -> None:
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        os.replace(name, path)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -1,0 +1,371 @@
+"""``jupyter-remote …``: the one command that people, scripts and the package's own scripts call."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from . import __version__, apply, configfile, configure, machine, paths, render, settings
+from .run import EX_DATAERR, EX_OSERR, EX_UNAVAILABLE, Mistake, ProcessFailed, die, run, say
+from .settings import Scalar
+
+_EXAMPLES = """\
+examples:
+  jupyter-remote status                        how things stand, and what needs attention
+  sudo jupyter-remote password                 set the password
+  jupyter-remote url                           the address, with a link that logs in once
+  sudo jupyter-remote config set base_url /lab move it to https://<server>/lab
+  sudo systemctl restart jupyter-remote        restart the server
+
+exit codes are those of sysexits(3): 64 a wrong command line, 65 a wrong value, 67 no such user,
+69 something is not running, 73 a full disk, 77 needs sudo, 78 a wrong setting.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except Mistake as mistake:
+        say(f"jupyter-remote: {mistake}")
+        return mistake.code
+    except ProcessFailed as failed:
+        say(f"jupyter-remote: {failed}")
+        return EX_OSERR
+    except BrokenPipeError:
+        # `jupyter-remote config show | head`: nobody is listening any more; that is no error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jupyter-remote",
+        description="Your personal Jupyter on this machine, reachable from any laptop.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"jupyter-remote {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(
+        name: str, command: Callable[[argparse.Namespace], int], help: str = ""
+    ) -> argparse.ArgumentParser:
+        # Without any help= argparse leaves a command out of the list.
+        shown = {"help": help, "description": help} if help else {}
+        made = commands.add_parser(name, **shown)  # type: ignore[arg-type]
+        made.set_defaults(command=command)
+        return made
+
+    status = add("status", _status, help="how things stand, and what needs attention")
+    status.add_argument("--json", action="store_true", help="for programs")
+
+    url = add("url", _url, help="the address, with a link that logs in once (owner or root)")
+    url.add_argument("--plain", action="store_true", help="the address alone")
+    url.add_argument("--json", action="store_true", help="for programs")
+
+    password = add("password", _password, help="set the password, or lock it")
+    how = password.add_mutually_exclusive_group()
+    how.add_argument("--stdin", action="store_true", help="read the password from standard input (one line)")
+    how.add_argument(
+        "--hash", action="store_true", help="read a ready hash from standard input: argon2:… or sha1:…"
+    )
+    how.add_argument(
+        "--lock", action="store_true", help="nobody can log in with a password; login links still work"
+    )
+
+    _add_config(add("config", lambda _: 0, help="look at settings and change them"))
+
+    applying = add("apply", _apply, help="make the machine follow the settings, after you edited config.toml")
+    applying.add_argument("--install", action="store_true", help=argparse.SUPPRESS)
+    applying.add_argument("--json", action="store_true", help="for programs")
+
+    logs = add("logs", _logs, help="what the server logged")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
+    logs.add_argument(
+        "-n", "--lines", type=int, default=50, metavar="N", help="this many lines (default: 50)"
+    )
+
+    add("run", _run, help="serve in the foreground, where no systemd runs the service (a container)")
+
+    # For the package's own scripts; not shown in --help.
+    add("configure", _configure)
+    add("modules", _modules)
+    add("unconfigure", _unconfigure)
+    add("suggest-owner", _suggest_owner)
+    return parser
+
+
+def _add_config(config: argparse.ArgumentParser) -> None:
+    actions = config.add_subparsers(metavar="ACTION", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, help=help, description=help)
+        made.set_defaults(command=command)
+        return made
+
+    show = add("show", _config_show, "every setting with its value and meaning")
+    show.add_argument("--json", action="store_true", help="for programs")
+    get = add("get", _config_get, "the value of one setting")
+    get.add_argument("key")
+    setting = add("set", _config_set, "change settings, apply them, and take them back if they do not work")
+    setting.add_argument("pairs", nargs="+", metavar="KEY VALUE")
+    unset = add("unset", _config_unset, "back to the default, applied like a change")
+    unset.add_argument("keys", nargs="+", metavar="KEY")
+    add("edit", _config_edit, "open config.toml in your editor, check it, apply it")
+
+
+# --- looking ---------------------------------------------------------------------------------------
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from . import status
+
+    facts = status.collect(configure.current())
+    print(json.dumps(facts.as_json(), indent=2) if arguments.json else status.as_text(facts))
+    return 0 if facts.healthy else EX_UNAVAILABLE
+
+
+def _url(arguments: argparse.Namespace) -> int:
+    from . import password
+
+    current = configure.current()
+    address = render.address(current, machine.this())
+    link = ""
+    if not arguments.plain:
+        token = password.new_login_link(paths.Place(current.user).login_links)
+        link = f"{address}/login?token={token}"
+    if arguments.json:
+        print(
+            json.dumps(
+                {"address": address, "login_link": link or None, "valid_seconds": 600 if link else None}
+            )
+        )
+    elif link:
+        print(link)
+        say("This link logs in once, within the next 10 minutes.")
+    else:
+        print(address)
+    return 0
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    words = ["journalctl", "-u", paths.SERVICE, "-n", str(arguments.lines), "-o", "short-iso"]
+    if arguments.follow:
+        words.append("-f")
+    if (
+        os.geteuid() != 0
+        and not run("journalctl", "-n", "1", "-u", paths.SERVICE, check=False).stdout.strip()
+    ):
+        say("Only root and the group adm can read the whole log: sudo jupyter-remote logs")
+    try:
+        os.execvp(words[0], words)
+    except FileNotFoundError:
+        die("There is no journal here.", hint="The server logs to the terminal of: jupyter-remote run")
+
+
+# --- changing --------------------------------------------------------------------------------------
+
+
+def _password(arguments: argparse.Namespace) -> int:
+    from . import password
+
+    with apply.lock():
+        if arguments.lock:
+            new = password.LOCKED
+        elif arguments.hash:
+            new = password.checked_hash(sys.stdin.readline().strip())
+        else:
+            new = password.hashed(
+                sys.stdin.readline().rstrip("\r\n") if arguments.stdin else _typed_password()
+            )
+        password.store(new)
+        if paths.CONFIG.exists():
+            _report(apply.apply(configure.current()))
+    say(
+        "Locked: only login links work now (sudo jupyter-remote url)."
+        if arguments.lock
+        else "The password is set."
+    )
+    return 0
+
+
+def _typed_password() -> str:
+    import getpass
+
+    first = getpass.getpass("New password: ")
+    if getpass.getpass("Again: ") != first:
+        die("The two are not the same.", hint="Nothing was changed; try again.", code=EX_DATAERR)
+    return first
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    with apply.lock():
+        current = configure.current()
+        outcome = apply.apply(current, installing=arguments.install)
+    if arguments.json:
+        findings = [vars(finding) for finding in outcome.findings]
+        print(json.dumps({"changed": outcome.changed, "restarted": outcome.restarted, "findings": findings}))
+    else:
+        _report(outcome)
+    if arguments.install:
+        from . import password
+
+        configure.next_steps(render.address(current, machine.this()), bool(password.is_locked()))
+        if not machine.has_systemd():
+            say("  There is no systemd here. Serve with: jupyter-remote run")
+        return 0
+    return EX_UNAVAILABLE if outcome.findings else 0
+
+
+def _report(outcome: apply.Outcome) -> None:
+    for finding in outcome.findings:
+        say(f"Needs attention: {finding}")
+
+
+def _config_show(arguments: argparse.Namespace) -> int:
+    current = configure.current()
+    if arguments.json:
+        print(json.dumps({name: current.get(name) for name in settings.KEYS}, indent=2))
+        return 0
+    for name, key in settings.KEYS.items():
+        value = current.get(name)
+        note = "" if value != key.default else "   (default)"
+        print(f"{name} = {configfile.as_text(value)}{note}")
+        for line in key.meaning.splitlines():
+            print(f"    {line}")
+    return 0
+
+
+def _config_get(arguments: argparse.Namespace) -> int:
+    name = settings.key(arguments.key).name
+    print(configfile.as_text(configure.current().get(name)))
+    return 0
+
+
+def _config_set(arguments: argparse.Namespace) -> int:
+    apply.require_root()
+    return _change(dict(configfile.require_pairs(arguments.pairs)))
+
+
+def _config_unset(arguments: argparse.Namespace) -> int:
+    apply.require_root()
+    return _change({settings.key(name).name: None for name in arguments.keys})
+
+
+def _change(values: dict[str, Scalar | None]) -> int:
+    with apply.lock():
+        before, after = configure.change(values)
+        return _try(before, after)
+
+
+def _config_edit(_: argparse.Namespace) -> int:
+    with apply.lock():
+        before = settings.read(paths.CONFIG)
+        text = _edited(before)
+        return _try(before, text)
+
+
+def _edited(text: str) -> str:
+    """What the person makes of it in their editor; asked again while it is not valid."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "editor"
+    with tempfile.NamedTemporaryFile("w+", suffix=".toml", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        while True:
+            done = run(
+                "sh", "-c", f'exec {editor} "$1"', "sh", file.name, capture=False, check=False, terminal=True
+            )
+            if done.returncode:
+                die(
+                    f"The editor {editor} ended with {done.returncode}; nothing was changed.",
+                    hint="EDITOR=nano …",
+                )
+            edited = settings.read(Path(file.name))
+            try:
+                settings.parse(edited, "config.toml")
+                return edited
+            except Mistake as mistake:
+                say(f"{mistake}")
+                if not sys.stdin.isatty() or input("Edit again? [Y/n] ").strip().lower().startswith("n"):
+                    die("Nothing was changed.", code=EX_DATAERR)
+
+
+def _try(before: str, after: str) -> int:
+    """Apply a new config.toml; the old one is back when the machine does not come up with it."""
+    from .transaction import replace
+
+    wanted = settings.parse(after, str(paths.CONFIG))
+    replace(paths.CONFIG, after)
+    try:
+        outcome = apply.apply(wanted)
+        if not outcome.findings and machine.has_systemd() and (problem := apply.unreachable(wanted)):
+            die(f"Jupyter does not answer with the new settings: {problem}", code=EX_UNAVAILABLE)
+    except BaseException as failure:
+        replace(paths.CONFIG, before)
+        # What the settings asked for was not there: nothing was touched. Otherwise: back to the old state.
+        with contextlib.suppress(Mistake):
+            apply.apply(settings.parse(before, str(paths.CONFIG)))
+        if isinstance(failure, Mistake):
+            die(
+                failure.what,
+                hint=f"{failure.hint}\n  The settings are as before.".lstrip(),
+                code=failure.code,
+            )
+        raise
+    _report(outcome)
+    return EX_UNAVAILABLE if outcome.findings else 0
+
+
+def _run(_: argparse.Namespace) -> int:
+    from . import foreground
+
+    foreground.run(configure.current())
+
+
+# --- for the package's own scripts ------------------------------------------------------------------
+
+
+def _configure(_: argparse.Namespace) -> int:
+    answers = configure.parse(sys.stdin.read())
+    with apply.lock():
+        configure.configure(answers)
+    return 0
+
+
+def _modules(_: argparse.Namespace) -> int:
+    from . import apache
+
+    with apply.lock():
+        if not apache.installed() or apache.configtest():
+            return 0
+        missing = apply.modules_to_enable(configure.current())
+        apache.remember_enabled(set(missing))
+    print("\n".join(missing))
+    return 0
+
+
+def _unconfigure(_: argparse.Namespace) -> int:
+    with apply.lock():
+        apply.unapply()
+    return 0
+
+
+def _suggest_owner(_: argparse.Namespace) -> int:
+    from . import accounts
+
+    print(accounts.suggest_owner())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

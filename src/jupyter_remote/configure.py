@@ -1,0 +1,124 @@
+"""What debconf was told, put into config.toml and the password file. Called by the postinst alone.
+
+The file wins over debconf: an answer is taken only when it differs from the answer of last time. So an
+edit of config.toml survives every upgrade, and ``dpkg-reconfigure`` still changes what was asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from . import accounts, configfile, password, paths, settings
+from .run import EX_DATAERR, die, say
+from .settings import Scalar
+from .transaction import replace
+
+#: debconf's names of questions -> names of settings.
+_SETTINGS = {
+    "user": "user",
+    "server-name": "server_name",
+    "base-url": "base_url",
+    "tls": "tls.mode",
+    "certificate": "tls.certificate",
+    "key": "tls.key",
+}
+_SECRETS = ("password", "password-hash")
+
+
+def parse(text: str) -> dict[str, str]:
+    """``key=value`` lines; a value is the rest of its line.
+
+    :raises Mistake: a line or a key that does not belong here.
+    """
+    answers: dict[str, str] = {}
+    for line in text.split("\n"):
+        if not line:
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or name not in (*_SETTINGS, *_SECRETS):
+            # The line may hold a password: it is not shown.
+            die("configure was given a line that it does not know.", code=EX_DATAERR)
+        answers[name] = value
+    return answers
+
+
+def configure(answers: Mapping[str, str]) -> None:
+    """Write config.toml and the password's hash. The caller holds the lock and applies afterwards.
+
+    :raises Mistake: an answer that cannot be used; nothing has changed then.
+    """
+    last = _last_answers()
+    given = {
+        setting: configfile.from_words(setting, answers[question])
+        for question, setting in _SETTINGS.items()
+        if answers.get(question) and answers[question] != last.get(question)
+    }
+    exists = paths.CONFIG.exists()
+    if not exists:
+        # An answer that is the default anyway stays a comment, to follow a better default one day.
+        given = {name: value for name, value in given.items() if value != settings.KEYS[name].default}
+    text = settings.read(paths.CONFIG) if exists else ""
+    known = settings.parse(text, str(paths.CONFIG))
+    if not known.user and not given.get("user"):
+        given["user"] = accounts.suggest_owner()
+    if given.get("user") or not exists:
+        accounts.owner(str(given.get("user") or known.user))
+
+    new_text = configfile.changed(text, given) if exists else configfile.fresh(given)
+    settings.parse(new_text, "the answers" if not exists else str(paths.CONFIG))
+    new_hash = _new_hash(answers)
+
+    if new_text != text:
+        replace(paths.CONFIG, new_text)
+    if new_hash:
+        password.store(new_hash)
+    elif not paths.PASSWORD_HASH.exists():
+        password.store(password.LOCKED)
+    replace(
+        paths.ANSWERS,
+        json.dumps({question: answers.get(question, "") for question in _SETTINGS}) + "\n",
+        0o600,
+    )
+
+
+def _new_hash(answers: Mapping[str, str]) -> str:
+    if ready := answers.get("password-hash"):
+        return password.checked_hash(ready)
+    if typed := answers.get("password"):
+        return password.hashed(typed)
+    return ""
+
+
+def _last_answers() -> dict[str, str]:
+    try:
+        return json.loads(paths.ANSWERS.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def next_steps(address: str, locked: bool) -> None:
+    """What a person who has just installed the package wants to know."""
+    say(f"Your Jupyter: {address}")
+    if locked:
+        say("  No password is set yet. Set one:  sudo jupyter-remote password")
+        say("  Or log in once with a link:       sudo jupyter-remote url")
+
+
+def current() -> settings.Settings:
+    """The settings as they are.
+
+    :raises Mistake: see :func:`jupyter_remote.settings.load`.
+    """
+    return settings.load(paths.CONFIG)
+
+
+def change(values: Mapping[str, Scalar | None]) -> tuple[str, str]:
+    """config.toml before and after setting (or unsetting) keys; nothing is written.
+
+    :raises Mistake: the file as it would be then is not valid.
+    """
+    before = settings.read(paths.CONFIG)
+    after = configfile.changed(before, values)
+    settings.parse(after, str(paths.CONFIG))
+    return before, after

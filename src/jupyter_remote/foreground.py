@@ -1,0 +1,128 @@
+"""``jupyter-remote run``: the server in the foreground, where no systemd runs it.
+
+It does what the units do, in their order: directories, socket, credential, then the owner's identity.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import NoReturn
+
+from . import accounts, machine, password, paths, render, systemd
+from .accounts import Account
+from .run import EX_NOPERM, EX_UNAVAILABLE, die, say
+from .settings import Settings
+
+#: The first passed socket, by sd_listen_fds(3).
+_FIRST = 3
+
+
+def run(settings: Settings) -> NoReturn:
+    """Serve until a signal comes. As root (the usual case in a container) or as the owner.
+
+    :raises Mistake: somebody else calls, or the service runs already.
+    """
+    owner = accounts.owner(settings.user)
+    if os.geteuid() not in (0, owner.uid):
+        die(
+            f"Only root and the owner, {owner.name}, can do this.",
+            hint="sudo jupyter-remote run",
+            code=EX_NOPERM,
+        )
+    if systemd.running() and systemd.is_active(paths.SERVICE):
+        die(
+            "The service is running already.",
+            hint="To have it in this terminal, stop the service first: sudo systemctl stop jupyter-remote",
+            code=EX_UNAVAILABLE,
+        )
+    if not paths.SERVER_JSON.is_file():
+        die(f"{paths.SERVER_JSON} is not there yet.", hint="sudo jupyter-remote apply")
+    place = paths.Place(owner.name)
+    if os.geteuid() == 0:
+        paths.RUN_DIR.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for directory in (place.state, place.runtime):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.chown(directory, owner.uid, owner.gid)
+    listening = _listen(settings, owner)
+    credentials = _credentials(owner)
+    environment = {
+        "HOME": str(owner.home),
+        "USER": owner.name,
+        "LOGNAME": owner.name,
+        "SHELL": owner.shell,
+        "PATH": os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+        "STATE_DIRECTORY": str(place.state),
+        "RUNTIME_DIRECTORY": str(place.runtime),
+        "CREDENTIALS_DIRECTORY": str(credentials),
+        "LISTEN_FDS": "1",
+        "LISTEN_PID": str(os.getpid()),
+    }
+    say(f"Serving {render.address(settings, machine.this())} — Ctrl-C ends it, and its kernels with it.")
+    if os.geteuid() == 0:
+        os.initgroups(owner.name, owner.gid)
+        os.setgid(owner.gid)
+        os.setuid(owner.uid)
+    os.umask(0o077)
+    os.chdir(owner.home)
+    # Last: from here on number 3 is the socket, whatever it was before.
+    os.dup2(listening.fileno(), _FIRST)
+    os.set_inheritable(_FIRST, True)
+    os.execve(
+        sys.executable,
+        [sys.executable, "-P", "-m", "jupyter_remote.server", str(paths.SERVER_JSON)],
+        environment,
+    )
+
+
+def _listen(settings: Settings, owner: Account) -> socket.socket:
+    if settings.listen != "unix":
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", int(settings.listen)))
+    else:
+        if os.geteuid() != 0:
+            die(
+                "Only root can make the socket that Apache connects to.",
+                hint="sudo jupyter-remote run — or set a port: sudo jupyter-remote config set listen 8888",
+                code=EX_NOPERM,
+            )
+        paths.HTTP_SOCKET.unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(paths.HTTP_SOCKET))
+        try:
+            group = grp.getgrnam("www-data").gr_gid
+        except KeyError:
+            group = owner.gid
+        os.chown(paths.HTTP_SOCKET, owner.uid, group)
+        paths.HTTP_SOCKET.chmod(0o660)
+    listening.listen(512)
+    return listening
+
+
+def _credentials(owner: Account) -> Path:
+    """The hash for the server's eyes: a copy that only the owner can read, as LoadCredential= makes it.
+
+    Made in root's own directory, so that nobody can have put a link in its place. Without root there is
+    no hash to be had: locked, and login links still work.
+    """
+    if os.geteuid() != 0:
+        return Path(tempfile.mkdtemp(prefix="jupyter-remote-"))
+    for left_over in paths.RUN_DIR.glob("credentials-*"):
+        shutil.rmtree(left_over)
+    directory = Path(tempfile.mkdtemp(prefix="credentials-", dir=paths.RUN_DIR))
+    copy = directory / "password-hash"
+    copy.touch(mode=0o600)
+    try:
+        copy.write_text(paths.PASSWORD_HASH.read_text())
+    except FileNotFoundError:
+        copy.write_text(password.LOCKED + "\n")
+    for path in (copy, directory):
+        os.chown(path, owner.uid, owner.gid)
+    return directory

@@ -1,0 +1,95 @@
+"""The password's hash on disk. The password itself is never written, logged, or given to a program."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+
+from . import paths
+from .run import EX_DATAERR, EX_NOPERM, die
+from .transaction import replace
+
+#: As in shadow(5): nobody can log in with a password. A login link still works.
+LOCKED = "!"
+
+#: What jupyter_server.auth.passwd_check understands: its own argon2, and the 2016 guide's sha1:salt:hash.
+_KNOWN = re.compile(
+    r"argon2:\$argon2(id|i|d)\$[!-~]+|(sha1|sha224|sha256|sha384|sha512|md5):[0-9a-f]+:[0-9a-f]+"
+)
+
+
+def hashed(password: str) -> str:
+    """The hash of a password, in jupyter_server's own format (argon2id).
+
+    :raises Mistake: the password is empty or has a line break in it.
+    """
+    from jupyter_server.auth.security import passwd
+
+    if not password:
+        die("An empty password would let everybody in.", hint="Type one, best a few words.", code=EX_DATAERR)
+    if any(char in password for char in "\r\n\0"):
+        die(
+            "A password cannot have a line break in it.",
+            hint="A login form could never send it.",
+            code=EX_DATAERR,
+        )
+    return str(passwd(password))  # type: ignore[no-untyped-call]
+
+
+def checked_hash(text: str) -> str:
+    """A hash made elsewhere, if it is one that the server understands.
+
+    :raises Mistake: it is not.
+    """
+    if text == LOCKED or _KNOWN.fullmatch(text):
+        return text
+    die(
+        "This is no password hash that Jupyter understands.",
+        hint="It looks like argon2:$argon2id$… (jupyter server password) or sha1:salt:hash.",
+        code=EX_DATAERR,
+    )
+
+
+def store(hash_or_locked: str, path: Path = paths.PASSWORD_HASH) -> None:
+    """Put a hash in place, readable by root alone."""
+    replace(path, hash_or_locked + "\n", 0o600)
+
+
+def is_locked(path: Path = paths.PASSWORD_HASH) -> bool | None:
+    """Whether no password is set; None when only root may know."""
+    try:
+        return path.read_text().strip() in ("", LOCKED)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return None
+
+
+def new_login_link(directory: Path) -> str:
+    """Make a login token that works once, within ten minutes.
+
+    Only its SHA-256 is kept, as the name of an empty file: a listing of the directory opens nothing.
+
+    :param directory: ``login/`` in the owner's runtime directory.
+    :raises Mistake: the caller is neither the owner nor root, or the server has never run.
+    """
+    import hashlib
+
+    token = secrets.token_urlsafe(32)
+    name = hashlib.sha256(token.encode()).hexdigest()
+    try:
+        # O_EXCL and no following of links: root writes here into a directory of the owner's.
+        (directory / name).touch(mode=0o600, exist_ok=False)
+    except FileNotFoundError:
+        die(
+            "The server has not run since the machine was started, so it cannot give out a login link.",
+            hint="sudo systemctl start jupyter-remote",
+        )
+    except PermissionError:
+        die(
+            "Only the owner and root can make a login link.",
+            hint="Run: sudo jupyter-remote url",
+            code=EX_NOPERM,
+        )
+    return token

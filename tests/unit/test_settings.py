@@ -1,0 +1,133 @@
+"""config.toml: what it may say, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jupyter_remote import configfile, settings
+from jupyter_remote.run import Mistake
+
+
+def complaint(text: str) -> str:
+    with pytest.raises(Mistake) as caught:
+        settings.parse(text)
+    return str(caught.value)
+
+
+def refusal(name: str, value: str) -> str:
+    with pytest.raises(Mistake) as caught:
+        configfile.from_words(name, value)
+    return str(caught.value)
+
+
+def test_an_empty_file_is_all_defaults() -> None:
+    assert settings.parse("") == settings.Settings()
+
+
+def test_every_key_has_an_attribute_with_the_same_default() -> None:
+    for name, key in settings.KEYS.items():
+        assert settings.Settings().get(name) == key.default
+        assert settings.clean(name, key.default) == key.default
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('bas_url = "/x"', "Did you mean base_url?"),
+        ("[tsl]\nmode = 'none'", "Did you mean tls?"),
+        ("[tls]\nmod = 'none'", "Did you mean tls.mode?"),
+        ('mode = "site"', "Did you mean tls.mode?"),
+        ("tls = 1", "[tls]"),
+        ("user = 7", "user cannot be 7"),
+        ("user = true", "user cannot be True"),
+        ("listen = true", "listen cannot be True"),
+        ("listen = 80.5", "listen cannot be 80.5"),
+        ("user = 1979-05-27", "user cannot be"),
+        ('server_aliases = "a.b"', 'Did you mean ["a.b"]?'),
+        ("server_aliases = [1]", "server_aliases cannot be [1]"),
+        ('[tls]\nmode = "selfsigned"', "Did you mean self-signed?"),
+        ("[tls.mode]\nx = 1", "tls.mode cannot be"),
+        ('[tls]\nmode = "existing"', "tls.certificate is not set"),
+        ("= 1", "not valid TOML"),
+        ('user = "a\nb"', "not valid TOML"),
+        ('user = "a\\nb"', "line breaks"),
+    ],
+)
+def test_a_wrong_file_is_told_what_is_wrong_and_what_was_meant(text: str, expected: str) -> None:
+    assert expected in complaint(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("base_url", "jupyter", "Did you mean /jupyter?"),
+        ("base_url", "/my lab", "Did you mean /my/lab?"),
+        ("base_url", "/a/../b", "Allowed:"),
+        ("base_url", "/", "Allowed:"),
+        ("base_url", "/.git", "Allowed:"),
+        ("base_url", "//evil.example", "Allowed:"),
+        ("server_name", "https://lab.example.org/", "Did you mean lab.example.org?"),
+        ("server_name", "münchen.de", "Did you mean xn--mnchen-3ya.de?"),
+        ("listen", "80", "Did you mean 8888?"),
+        ("listen", "0.0.0.0:8888", "Did you mean unix?"),
+        ("interface", "Lab", "Did you mean lab?"),
+        ("kernels.cull_idle", "2 hours", "Did you mean 2h?"),
+        ("notebook_dir", "work", "Did you mean ~/work?"),
+        ("user", "alice; rm -rf /", "Allowed:"),
+    ],
+)
+def test_a_wrong_value_names_the_key_the_value_what_is_allowed_and_the_nearest_guess(
+    name: str, value: str, expected: str
+) -> None:
+    said = refusal(name, value)
+    assert said.startswith(f"{name} cannot be {value!a}")
+    assert "Allowed:" in said
+    assert expected in said
+
+
+def test_a_message_never_repeats_control_characters_of_a_value() -> None:
+    assert "\x1b" not in refusal("user", "\x1b[2Jalice")
+
+
+def test_times_can_be_written_as_people_write_them() -> None:
+    times = ("0", "90", "90min", "2h", "7d", "never")
+    assert [configfile.from_words("kernels.cull_idle", text) for text in times] == [
+        0, 90, 5400, 7200, 604800, 0,
+    ]  # fmt: skip
+
+
+def test_a_missing_or_unreadable_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="dpkg-reconfigure"):
+        settings.load(tmp_path / "config.toml")
+    (tmp_path / "latin1.toml").write_bytes('user = "jürgen"'.encode("latin1"))
+    with pytest.raises(Mistake, match="not UTF-8: byte 10 is 0xfc"):
+        settings.load(tmp_path / "latin1.toml")
+
+
+# --- config.toml as a file ---------------------------------------------------------------------------
+
+
+def test_a_fresh_file_names_every_key_and_sets_only_what_was_answered() -> None:
+    text = configfile.fresh({"user": "alice"})
+    assert settings.parse(text) == settings.Settings(user="alice")
+    for name in settings.KEYS:
+        assert f"{name.split('.')[-1]} = " in text
+
+
+def test_a_change_keeps_every_other_byte() -> None:
+    text = "# mine\nuser = 'alice'   # me\n\n[tls]\n# why\nmode = 'self-signed'\n"
+    after = configfile.changed(text, {"tls.mode": "none"})
+    assert after == text.replace("'self-signed'", '"none"')
+
+
+def test_a_key_can_be_added_to_a_file_of_tables_only_and_taken_out_again() -> None:
+    text = "[tls]\nmode = 'none'\n"
+    added = configfile.changed(text, {"user": "alice", "kernels.cull_idle": 60})
+    assert settings.parse(added) == settings.Settings(user="alice", tls_mode="none", kernels_cull_idle=60)
+    assert settings.parse(configfile.changed(added, {"user": None, "kernels.cull_idle": None})).user == ""
+
+
+def test_unsetting_what_is_not_set_changes_nothing() -> None:
+    assert configfile.changed("user = 'alice'\n", {"tls.mode": None, "listen": None}) == "user = 'alice'\n"
