@@ -1,0 +1,192 @@
+"""Building the .deb of one release: in a clean root of that release, from this work tree as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jupyter_remote.run import EX_SOFTWARE, ProcessFailed, die, run, say
+from lab import cache, host
+from lab.scratch import Scratch, scratch
+
+TOP = Path(__file__).resolve().parent.parent
+DIST = TOP / "dist"
+
+#: Wheels and sources of builds that nobody has asked for since, in days.
+_KEEP_DAYS = 30
+_PIP_CONFIGS = ("/etc/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf")
+_PREFIXES = ("PIP_", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
+
+
+def own_suite() -> str:
+    """The codename of this machine's release."""
+    return host.os_release().get("VERSION_CODENAME") or die(
+        "This machine's /etc/os-release names no release.", hint="Say which: tools/build-deb SUITE"
+    )
+
+
+def build(suite: str, *, again: bool = False) -> Path:
+    """The .deb of *suite* for the work tree as it is; built unless there is one already.
+
+    :param again: build in any case.
+    :returns: ``dist/<suite>/jupyter-remote_<version>_<arch>.deb``; for this machine's own release also
+        ``jupyter-remote.deb`` at the top.
+    :raises Mistake: it does not build; the message is the end of the build's log.
+    """
+    host.require("git")
+    directory = DIST / suite
+    digest = _digest(files())
+    mark = directory / ".built-from"
+    with cache.locked(cache.directory() / f"build-{suite}"):
+        ready = sorted(directory.glob("*.deb"))
+        if again or not ready or not mark.exists() or mark.read_text() != digest:
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+            with built(suite) as (_, products):
+                for product in products:
+                    shutil.copy(product, directory)
+            mark.write_text(digest)
+            ready = sorted(directory.glob("*.deb"))
+        deb = ready[0]
+        if suite == own_suite():
+            _put(deb, TOP / "jupyter-remote.deb")
+        return deb
+
+
+@contextmanager
+def built(
+    suite: str, *, place: str = "/build", umask: int = 0o022, timezone: str = "UTC", lintian: bool = False
+) -> Iterator[tuple[Scratch, list[Path]]]:
+    """A build that is not kept: its root, and its products (.deb, .changes, .buildinfo) as seen from outside.
+
+    :param place: the directory inside to build in; like *umask* and *timezone*, it must not matter.
+    :param lintian: install lintian's idea of that release too, to be run by the caller in the root.
+    :raises Mistake: it does not build.
+    """
+    started = time.monotonic()
+    directory = cache.directory() / "wheels"
+    directory.mkdir(parents=True, exist_ok=True)
+    with source_tree() as tree, scratch(suite, "build", {directory: ("/wheels", "rw")}) as root:
+        inside = f"{place}/jupyter-remote"
+        shutil.copytree(tree, root.root / inside.lstrip("/"), symlinks=True)
+        _build_dependencies(root, inside)
+        wheels = _wheels(root, inside)
+        say(f"building the package for {suite} …")
+        log = root.root / "build.log"
+        done = root.run(
+            # No network: what is not in the wheelhouse cannot get in.
+            *("unshare", "--net", "sh", "-c", 'umask "$1"; exec dpkg-buildpackage -b -us -uc >/build.log 2>&1'),
+            *("sh", f"{umask:o}"),
+            cwd=inside,
+            env={"WHEELS": wheels, "TZ": timezone},
+            check=False,
+        )
+        if done.returncode:
+            die(f"The package does not build for {suite}:\n{_tail(log)}", code=EX_SOFTWARE)
+        say(f"built the package for {suite} in {time.monotonic() - started:.0f} s")
+        products = sorted(path for path in (root.root / place.lstrip("/")).iterdir() if path.is_file())
+        yield root, products
+
+
+def files() -> list[Path]:
+    """The files of the work tree, relative to it: those that git knows, and those that it would not ignore."""
+    listing = run("git", "-c", f"safe.directory={TOP}", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=TOP)
+    return sorted({Path(name) for name in listing.stdout.split("\0") if name and os.path.lexists(TOP / name)})
+
+
+@contextmanager
+def source_tree() -> Iterator[Path]:
+    """A copy of the work tree as it is, with modes as git would set them and without what git ignores."""
+    with tempfile.TemporaryDirectory(prefix="source-", dir=cache.directory()) as directory:
+        tree = Path(directory) / "jupyter-remote"
+        for name in files():
+            target = tree / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(TOP / name, target, follow_symlinks=False)
+            if not target.is_symlink():
+                target.chmod(0o755 if target.stat().st_mode & stat.S_IXUSR else 0o644)
+        yield tree
+
+
+def _digest(names: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for name in names:
+        path = TOP / name
+        content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+        executable = os.access(path, os.X_OK)
+        digest.update(f"{name}\0{executable}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _build_dependencies(root: Scratch, inside: str) -> None:
+    if root.run("dpkg-checkbuilddeps", cwd=inside, check=False).returncode == 0:
+        return
+    say("installing the build dependencies")
+    for attempt in ("at once", "with fresh lists"):
+        try:
+            root.run(
+                *("apt-get", "-qq", "build-dep", "--yes", "--no-install-recommends", "./"),
+                cwd=inside,
+                env={"DEBIAN_FRONTEND": "noninteractive"},
+            )
+            return
+        except ProcessFailed as failed:
+            if attempt == "with fresh lists":
+                die(f"The build dependencies cannot be installed:\n{failed}", code=EX_SOFTWARE)
+            root.run("apt-get", "-qq", "update")
+
+
+def _wheels(root: Scratch, inside: str) -> str:
+    """The directory inside with all wheels for that release's Python; downloaded at most once."""
+    pins = b"".join((TOP / "requirements" / f"{name}.txt").read_bytes() for name in ("server", "kernel"))
+    python = root.run("py3versions", "--default").stdout.strip()
+    machine = root.run("dpkg", "--print-architecture").stdout.strip()
+    name = f"{python}-{machine}-{hashlib.sha256(pins).hexdigest()[:12]}"
+    directory = cache.directory() / "wheels"
+    if not (directory / name).exists():
+        with cache.locked(directory / name):
+            if not (directory / name).exists():
+                say(f"downloading the wheels for {python}")
+                _download(root, inside, name)
+    os.utime(directory / name)
+    _sweep(directory)
+    return f"/wheels/{name}"
+
+
+def _download(root: Scratch, inside: str, name: str) -> None:
+    """Run debian/fetch-wheels inside, with this machine's way to the package index."""
+    for config in _PIP_CONFIGS:
+        path = Path(config).expanduser()
+        if path.is_file():
+            target = root.root / config.replace("~", "root").lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    environment = {key: value for key, value in os.environ.items() if key.startswith(_PREFIXES)}
+    try:
+        root.run("debian/fetch-wheels", f"/wheels/{name}", cwd=inside, env=environment)
+    except ProcessFailed as failed:
+        die(f"The wheels cannot be downloaded:\n{failed.output.strip()}", code=EX_SOFTWARE)
+
+
+def _sweep(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.is_dir() and time.time() - path.stat().st_mtime > _KEEP_DAYS * 86400:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _put(source: Path, target: Path) -> None:
+    """Copy in one step: whoever installs *target* at this moment has the old or the new one."""
+    partial = target.with_name(f".{target.name}.part")
+    shutil.copy(source, partial)
+    partial.rename(target)
+
+
+def _tail(log: Path, lines: int = 40) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
