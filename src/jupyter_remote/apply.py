@@ -23,7 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import __version__, accounts, apache, checks, machine, paths, render, systemd, tls
+from . import accounts, apache, checks, machine, paths, render, systemd, tls
+from .accounts import Account
 from .machine import Machine
 from .run import EX_CANTCREAT, EX_NOPERM, EX_TEMPFAIL, EX_UNAVAILABLE, Mistake, ProcessFailed, die, say
 from .settings import Settings
@@ -98,9 +99,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
     :raises Mistake: the settings ask for something that is not there (nothing has changed then), or
         the new state does not come up (the old one is back then).
     """
-    owner = accounts.owner(settings.user)
-    checks.notebook_dir(settings, owner)
-    checks.port_is_free(settings)
+    owner = check(settings)
     for directory in (paths.STATE_DIR, paths.SYSTEM_UNITS):
         checks.space_for(directory)
     here = replace(machine.this(), apache_group=_apache_group())
@@ -109,7 +108,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
 
     before = _applied()
     outcome = Outcome()
-    now: dict[str, str] = {"version": __version__}
+    now: dict[str, str] = {}
     was_active = systemd.running() and systemd.is_active(paths.SERVICE)
     try:
         with Transaction() as transaction:
@@ -146,6 +145,20 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
                 now[name] = ""
     replace_file(_APPLIED, json.dumps(now, indent=1) + "\n", 0o600)
     return outcome
+
+
+def check(settings: Settings) -> Account:
+    """Ask whether everything that the settings name is there; changes nothing.
+
+    :returns: the owner.
+    :raises Mistake: something is not there or cannot be used.
+    """
+    owner = accounts.owner(settings.user)
+    checks.notebook_dir(settings, owner)
+    checks.port_is_free(settings)
+    if settings.tls_mode == "existing":
+        tls.existing(Path(settings.tls_certificate), Path(settings.tls_key))
+    return owner
 
 
 def _certificate(settings: Settings, here: Machine) -> tls.Pair | None:
@@ -322,7 +335,7 @@ def _switch(kind: str, on: bool, transaction: Transaction) -> None:
 def _apply_units(outcome: Outcome, installing: bool) -> None:
     changed = set(outcome.changed)
 
-    if changed & {str(paths.SERVICE_DROPIN), str(paths.SOCKET_DROPIN), "version"}:
+    if installing or changed & {str(paths.SERVICE_DROPIN), str(paths.SOCKET_DROPIN)}:
         systemd.daemon_reload()
     for unit in (paths.SOCKET, paths.SERVICE):
         if systemd.is_masked(unit):
@@ -346,14 +359,9 @@ def _apply_units(outcome: Outcome, installing: bool) -> None:
             # systemd would refuse to restart a socket under a running service.
             systemd.stop(paths.SERVICE)
             systemd.restart(paths.SOCKET)
-        started = {
-            str(paths.SERVICE_DROPIN),
-            str(paths.SOCKET_DROPIN),
-            str(paths.SERVER_JSON),
-            "version",
-            "password",
-        }
-        if changed & started:
+        inputs = {*map(str, (paths.SERVICE_DROPIN, paths.SOCKET_DROPIN, paths.SERVER_JSON)), "password"}
+        # A new package brings new code, whatever the settings say.
+        if installing or changed & inputs:
             systemd.restart(paths.SERVICE)
             outcome.restarted.append(paths.SERVICE)
         else:

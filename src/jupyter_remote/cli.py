@@ -209,22 +209,35 @@ def _typed_password() -> str:
 
 
 def _apply(arguments: argparse.Namespace) -> int:
+    if arguments.install:
+        return _install()
     with apply.lock():
-        current = configure.current()
-        outcome = apply.apply(current, installing=arguments.install)
+        outcome = apply.apply(configure.current())
     if arguments.json:
         findings = [vars(finding) for finding in outcome.findings]
         print(json.dumps({"changed": outcome.changed, "restarted": outcome.restarted, "findings": findings}))
     else:
         _report(outcome)
-    if arguments.install:
-        from . import password
-
-        configure.next_steps(render.address(current, machine.this()), bool(password.is_locked()))
-        if not machine.has_systemd():
-            say("  There is no systemd here. Serve with: jupyter-remote run")
-        return 0
     return EX_UNAVAILABLE if outcome.findings else 0
+
+
+def _install() -> int:
+    """The postinst's apply. Trouble is told and never fails: dpkg must not be left half-way over it."""
+    from . import password
+
+    try:
+        with apply.lock():
+            current = configure.current()
+            _report(apply.apply(current, installing=True))
+    except (Mistake, ProcessFailed) as trouble:
+        say(
+            f"Needs attention: {trouble}\n  Installed, but not running. When mended: sudo jupyter-remote apply"
+        )
+        return 0
+    configure.next_steps(render.address(current, machine.this()), bool(password.is_locked()))
+    if not machine.has_systemd():
+        say("  There is no systemd here. Serve with:  jupyter-remote run")
+    return 0
 
 
 def _report(outcome: apply.Outcome) -> None:
@@ -338,6 +351,13 @@ def _run(_: argparse.Namespace) -> int:
 def _configure(_: argparse.Namespace) -> int:
     answers = configure.parse(sys.stdin.read())
     with apply.lock():
+        if paths.CONFIG.exists():
+            try:
+                configure.current()
+            except Mistake as broken:
+                # An upgrade goes on; what runs keeps running as it is.
+                say(f"Needs attention: {broken}")
+                return 0
         configure.configure(answers)
     return 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from . import accounts, configfile, password, paths, settings
+from . import accounts, apply, configfile, password, paths, settings
 from .run import EX_DATAERR, die, say
 from .settings import Scalar
 from .transaction import replace
@@ -60,14 +60,13 @@ def configure(answers: Mapping[str, str]) -> None:
         given = {name: value for name, value in given.items() if value != settings.KEYS[name].default}
     text = settings.read(paths.CONFIG) if exists else ""
     known = settings.parse(text, str(paths.CONFIG))
-    if not known.user and not given.get("user"):
-        given["user"] = accounts.suggest_owner()
-    if given.get("user") or not exists:
-        accounts.owner(str(given.get("user") or known.user))
-
+    if not known.user and not given.get("user") and (likely := accounts.suggest_owner()):
+        given["user"] = likely
     new_text = configfile.changed(text, given) if exists else configfile.fresh(given)
-    settings.parse(new_text, "the answers" if not exists else str(paths.CONFIG))
     new_hash = _new_hash(answers)
+    wanted = settings.parse(new_text, str(paths.CONFIG))
+    if wanted.user and (given or not exists):
+        apply.check(wanted)
 
     if new_text != text:
         replace(paths.CONFIG, new_text)

@@ -1,0 +1,93 @@
+"""Reading what Apache says of its own configuration. (What it *does* is proved in boxes.)"""
+
+from __future__ import annotations
+
+import pytest
+
+from jupyter_remote import apache
+
+# As `apache2ctl -t -D DUMP_CONFIG` prints it, with file and line above each directive.
+_DUMP = """\
+# In file: /etc/apache2/sites-enabled/shop.conf
+#   1:
+<VirtualHost *:80>
+  #   2:
+  DocumentRoot /var/www/shop
+  #   3:
+  Alias /jupyterish /srv/other
+</VirtualHost>
+#   9:
+<VirtualHost *:443>
+  #  10:
+  SSLEngine on
+  #  12:
+  <Location "/lab/">
+    #  13:
+    ProxyPass "http://127.0.0.1:8888/lab/"
+  </Location>
+  #  14:
+  RedirectMatch ^/old(/|$) /new
+  #  15:
+  RewriteRule ^ - [E=x:1]
+</VirtualHost>
+# In file: /etc/apache2/sites-enabled/jupyter-remote.conf
+#  15:
+<VirtualHost *:443>
+  #  21:
+  SSLEngine on
+</VirtualHost>
+# In file: /etc/apache2/conf-enabled/jupyter-remote.conf
+#  20:
+<Location "/jupyter/">
+</Location>
+Syntax OK
+"""
+
+
+@pytest.fixture
+def config() -> list[apache.Directive]:
+    return list(apache._parse_dump(_DUMP))
+
+
+def test_a_directive_is_known_with_its_file_line_and_vhost(config: list[apache.Directive]) -> None:
+    assert (
+        apache.Directive(
+            "/etc/apache2/sites-enabled/shop.conf", 13, "ProxyPass", '"http://127.0.0.1:8888/lab/"', "*:443"
+        )
+        in config
+    )
+
+
+def test_an_https_vhost_of_somebody_else_is_found_and_ours_is_not(config: list[apache.Directive]) -> None:
+    assert apache.https_vhosts(config) == ["/etc/apache2/sites-enabled/shop.conf"]
+
+
+@pytest.mark.parametrize(
+    ("base_url", "expected"),
+    [
+        ("/lab", ['/etc/apache2/sites-enabled/shop.conf:12: Location "/lab/"']),
+        ("/old", ["/etc/apache2/sites-enabled/shop.conf:14: RedirectMatch ^/old(/|$) /new"]),
+        # Ours, a longer name, and a rule for everything are no conflict.
+        ("/jupyter", []),
+        ("/free", []),
+    ],
+)
+def test_a_base_url_that_another_site_uses_is_named_with_file_and_line(
+    config: list[apache.Directive], base_url: str, expected: list[str]
+) -> None:
+    assert apache.users_of(base_url, config) == expected
+
+
+def test_a_directory_of_that_name_in_a_site_is_a_conflict(tmp_path) -> None:  # noqa: ANN001
+    (tmp_path / "jupyter").mkdir()
+    site = [apache.Directive("/etc/apache2/sites-enabled/a.conf", 3, "DocumentRoot", f'"{tmp_path}"', "*:80")]
+    assert apache.users_of("/jupyter", site) == [
+        f"/etc/apache2/sites-enabled/a.conf:3: the directory {tmp_path}/jupyter"
+    ]
+
+
+def test_https_needs_the_modules_that_others_depend_on_first() -> None:
+    needed = apache.needed_modules(https=True)
+    assert needed.index("socache_shmcb") < needed.index("ssl")
+    assert needed.index("proxy") < needed.index("proxy_http")
+    assert "ssl" not in apache.needed_modules(https=False)
