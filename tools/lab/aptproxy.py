@@ -29,7 +29,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from jupyter_remote.run import EX_UNAVAILABLE, die, run
-
 from lab import cache, network
 
 PORT = 3142
@@ -57,7 +56,7 @@ def ensure() -> str:
     with cache.locked(directory / "start"):
         if _answers():
             return address
-        with open(directory / "log", "ab") as log:
+        with (directory / "log").open("ab") as log:
             subprocess.Popen(
                 [sys.executable, "-m", "lab.aptproxy", str(directory)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
@@ -194,7 +193,9 @@ def _seconds(date: str) -> float:
 def _proxies() -> dict[str, str]:
     """The proxies that this machine's apt uses: its own setting, else the environment's."""
     proxies = urllib.request.getproxies()
-    for line in run("apt-config", "shell", "http", "Acquire::http::Proxy", "https", "Acquire::https::Proxy").stdout.split():
+    for line in run(
+        "apt-config", "shell", "http", "Acquire::http::Proxy", "https", "Acquire::https::Proxy"
+    ).stdout.split():
         scheme, _, address = line.partition("=")
         if address.strip("'") not in ("", "DIRECT", "false"):
             proxies[scheme] = address.strip("'")
@@ -204,7 +205,7 @@ def _proxies() -> dict[str, str]:
 def main() -> None:
     """Serve until idle. The one argument is the directory to keep files in."""
     directory = Path(sys.argv[1])
-    with open(directory / "running.lock", "w") as lock:
+    with (directory / "running.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _Proxy(_Archive(directory)).serve_forever(poll_interval=10)
 

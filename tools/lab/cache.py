@@ -21,7 +21,7 @@ def directory() -> Path:
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock named by *path* (a file beside it ending in ``.lock``); waits for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(path.name + ".lock"), "w") as lock:
+    with path.with_name(path.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

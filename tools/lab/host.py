@@ -60,8 +60,16 @@ def apt_install(*packages: str) -> None:
     :raises Mistake: apt-get cannot install them.
     """
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    install = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=600", "install", "--yes", "--no-install-recommends")
-    with open("/run/lock/jupyter-remote-apt", "w") as lock:
+    install = (
+        "apt-get",
+        "-qq",
+        "-o",
+        "DPkg::Lock::Timeout=600",
+        "install",
+        "--yes",
+        "--no-install-recommends",
+    )
+    with Path("/run/lock/jupyter-remote-apt").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if run(*install, *packages, env=quiet, check=False).returncode == 0:
             return

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jupyter_remote.run import EX_USAGE, die, run, say
-
 from lab import aptproxy, cache, host, overlay, sources
 
 #: layers of another content and this age, in days, are removed when a new one is built
@@ -59,10 +58,18 @@ RECIPES = {
     "build": Recipe(
         "base",
         (
-            "build-essential", "debhelper", "dh-python", "dh-virtualenv", "python3-all", "python3-dev",
-            "python3-venv", "python3-setuptools", "python3-stdeb", "lintian", "devscripts", "fakeroot",
-            "brotli", "git", "zstd", "xz-utils",
-        ),  # fmt: skip
+            *(
+                "build-essential",
+                "debhelper",
+                "dh-python",
+                "dh-virtualenv",
+                "fakeroot",
+                "lintian",
+                "devscripts",
+            ),
+            *("python3-all", "python3-dev", "python3-venv", "python3-setuptools", "python3-stdeb"),
+            *("brotli", "git", "zstd", "xz-utils"),
+        ),
     ),
 }
 
@@ -154,9 +161,14 @@ def _key(suite: str, name: str) -> str:
 
 def _build_base(root: Path, suite: str, recipe: Recipe) -> None:
     host.require("mmdebstrap", "/etc/ssl/certs/ca-certificates.crt")
-    options = [*sources.apt_options(), 'Acquire::Languages "none"', f'Acquire::http::Proxy "{aptproxy.ensure()}"']
+    options = [
+        *sources.apt_options(),
+        'Acquire::Languages "none"',
+        f'Acquire::http::Proxy "{aptproxy.ensure()}"',
+    ]
     certificates = [
-        f"--customize-hook=copy-in {path} /usr/local/share/ca-certificates" for path in host.local_certificates()
+        f"--customize-hook=copy-in {path} /usr/local/share/ca-certificates"
+        for path in host.local_certificates()
     ]
     run(
         "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from jupyter_remote.run import run
-
+from jupyter_remote.run import EX_TEMPFAIL, die, run
 from lab import cache, host
 
 BRIDGE = "jrlab0"
 SUBNET = IPv4Network("10.77.0.0/24")
 GATEWAY = str(SUBNET[1])
+NAMESPACES = "jrlab-"
 
 
 def ensure_bridge() -> None:
@@ -22,3 +23,67 @@ def ensure_bridge() -> None:
             run("ip", "link", "add", BRIDGE, "type", "bridge")
             run("ip", "addr", "add", f"{GATEWAY}/{SUBNET.prefixlen}", "dev", BRIDGE)
             run("ip", "link", "set", BRIDGE, "up")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A place on the bridge: the namespace ``jrlab-N`` with the address ``10.77.0.N``."""
+
+    number: int
+
+    @property
+    def ip(self) -> str:
+        return str(SUBNET[self.number])
+
+    @property
+    def namespace(self) -> str:
+        return f"{NAMESPACES}{self.number}"
+
+    @property
+    def _link(self) -> str:
+        return f"jrlab-v{self.number}"
+
+
+def claim() -> Address:
+    """A free address with its network namespace, joined to the bridge. :func:`release` gives it back.
+
+    :raises Mistake: all addresses are taken.
+    """
+    ensure_bridge()
+    with cache.locked(Path("/run/lock") / BRIDGE):
+        taken = {path.name for path in Path("/run/netns").glob(f"{NAMESPACES}*")}
+        free = (Address(number) for number in range(10, SUBNET.num_addresses - 1))
+        address = next((address for address in free if address.namespace not in taken), None)
+        if address is None:
+            die("all addresses of the lab's network are taken", hint="tools/box list", code=EX_TEMPFAIL)
+        run("ip", "netns", "add", address.namespace)
+    # a namespace that is being torn down keeps its link for a moment
+    run("ip", "link", "del", address._link, check=False)
+    run(
+        "ip",
+        "link",
+        "add",
+        address._link,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "host0",
+        "netns",
+        address.namespace,
+    )
+    run("ip", "link", "set", address._link, "master", BRIDGE, "up")
+    connect(address)
+    return address
+
+
+def connect(address: Address) -> None:
+    """Give the namespace's end of the link its address; again after whoever used it took it down."""
+    batch = f"addr replace {address.ip}/{SUBNET.prefixlen} dev host0\nlink set lo up\nlink set host0 up\n"
+    run("ip", "-n", address.namespace, "-batch", "-", input=batch)
+
+
+def release(address: Address) -> None:
+    """Take the namespace and its link away."""
+    run("ip", "link", "del", address._link, check=False)
+    run("ip", "netns", "del", address.namespace, check=False)

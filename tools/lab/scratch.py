@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jupyter_remote.run import ProcessFailed, run
-
 from lab import aptproxy, cache, host, layers, overlay
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -72,7 +71,9 @@ class Scratch:
         except ProcessFailed as failed:
             raise ProcessFailed(argv, failed.returncode, failed.output) from None
 
-    def popen(self, *argv: str, env: Mapping[str, str] | None = None, user: str = "root") -> subprocess.Popen[str]:
+    def popen(
+        self, *argv: str, env: Mapping[str, str] | None = None, user: str = "root"
+    ) -> subprocess.Popen[str]:
         """Start a command inside that goes on; its output can be read from ``.stdout``."""
         return subprocess.Popen(
             [*self._enter(user, "/", env or {}), *argv],
@@ -87,15 +88,19 @@ class Scratch:
         )  # fmt: skip
 
     def _enter(self, user: str, cwd: str, env: Mapping[str, str]) -> list[str]:
-        (self.root / "etc/apt/apt.conf.d/01lab-proxy").write_text(f'Acquire::http::Proxy "{aptproxy.ensure()}";\n')
-        binds = [part for outside, (inside, mode) in self.binds.items() for part in (str(outside), inside, mode)]
+        (self.root / "etc/apt/apt.conf.d/01lab-proxy").write_text(
+            f'Acquire::http::Proxy "{aptproxy.ensure()}";\n'
+        )
+        binds = [
+            part for outside, (inside, mode) in self.binds.items() for part in (str(outside), inside, mode)
+        ]
         home = "/root" if user == "root" else f"/home/{user}"
         variables = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home, "USER": user, **env}
         return [
             *(["ip", "netns", "exec", self.network] if self.network else []),
             "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation=private",
-            "sh", "-ec", ENTER, "sh", str(self.root), *binds, "--",
-            "chroot", str(self.root), "env", "-i", "--chdir", cwd, *(f"{k}={v}" for k, v in variables.items()),
+            "sh", "-ec", ENTER, "sh", str(self.root), *binds, "--", "chroot", str(self.root),
+            "env", "-i", "--chdir", cwd, *(f"{k}={v}" for k, v in variables.items()),
             *(["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user != "root" else []),
         ]  # fmt: skip
 
@@ -117,7 +122,10 @@ def scratch(
     host.require("unshare", "mount")
     below = layers.lowerdirs(suite, layer)
     directory = Path(tempfile.mkdtemp(prefix=f"{suite}-", dir=_parent()))
-    full = {Path(out): ((where, "ro") if isinstance(where, str) else where) for out, where in (binds or {}).items()}
+    full = {
+        Path(out): ((where, "ro") if isinstance(where, str) else where)
+        for out, where in (binds or {}).items()
+    }
     try:
         with overlay.mounted(directory, below) as view:
             yield Scratch(view.root, full, network)

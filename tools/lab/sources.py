@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+from functools import cache
 from pathlib import Path
 
 from jupyter_remote.run import run
-
 from lab import host
 
 
+@cache
 def for_suite(suite: str) -> list[str]:
     """The ``deb …`` lines for *suite*.
 
@@ -32,6 +33,7 @@ def for_suite(suite: str) -> list[str]:
     return [f"deb {options}{uri} {name} {' '.join(parts)}" for (uri, name), parts in components.items()]
 
 
+@cache
 def apt_options() -> list[str]:
     """What this machine's apt is told about the trust in dates, as lines of apt.conf.
 
@@ -43,13 +45,16 @@ def apt_options() -> list[str]:
 
 def _own_targets(distribution: str) -> list[tuple[str, str, str]]:
     """(URI, release, component) of each package list that apt knows of this machine's distribution."""
-    question = (
-        "apt-get", "indextargets", "--format", "$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)", "Created-By: Packages",
-    )  # fmt: skip
+    columns = "$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
+    question = ("apt-get", "indextargets", "--format", columns, "Created-By: Packages")
     if not run(*question).stdout:
         run("apt-get", "-qq", "update")
     rows = (line.split("|") for line in run(*question).stdout.splitlines())
-    return [(uri, release, component) for origin, uri, release, component in rows if origin.lower() == distribution]
+    return [
+        (uri, release, component)
+        for origin, uri, release, component in rows
+        if origin.lower() == distribution
+    ]
 
 
 def _suites(distribution: str) -> set[str]:
