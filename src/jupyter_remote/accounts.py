@@ -60,11 +60,7 @@ def owner(name: str) -> Account:
     :raises Mistake: no name, no such account, a system account, or a home that cannot be worked in.
     """
     choices = [account.name for account in people()]
-    listed = (
-        f"The people on this machine: {', '.join(choices)}."
-        if choices
-        else "Make one first: sudo adduser NAME"
-    )
+    listed = f"The people on this machine: {', '.join(choices)}." if choices else "Make one first: sudo adduser NAME"
     if not name:
         die("No owner is set.", hint=f"sudo jupyter-remote config set user NAME — {listed}", code=EX_NOUSER)
     account = find(name)

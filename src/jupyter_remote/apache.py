@@ -275,9 +275,7 @@ def _used_by_others(module: str) -> bool:
 
     The links are moved aside and back rather than a2dismod-ed: that would leave marks in its database.
     """
-    links = [
-        link for suffix in ("load", "conf") if (link := _MODS_ENABLED / f"{module}.{suffix}").is_symlink()
-    ]
+    links = [link for suffix in ("load", "conf") if (link := _MODS_ENABLED / f"{module}.{suffix}").is_symlink()]
     before = _without(directives(), module)
     try:
         for link in links:

@@ -374,9 +374,7 @@ def _apply_units(outcome: Outcome, installing: bool) -> None:
                 hint="jupyter-remote logs",
                 code=EX_UNAVAILABLE,
             )
-        outcome.findings.append(
-            Finding(f"The server did not start. It said:\n{words}", "sudo jupyter-remote logs")
-        )
+        outcome.findings.append(Finding(f"The server did not start. It said:\n{words}", "sudo jupyter-remote logs"))
 
 
 def _run_the_old(was_active: bool) -> None:

@@ -15,15 +15,10 @@ from .settings import Settings
 def notebook_dir(settings: Settings, owner: Account) -> None:
     """:raises Mistake: the directory is not there, or the owner cannot work in it."""
     directory = render.notebook_dir(settings, owner)
-    if (
-        not accounts.can(owner, "x", directory)
-        or not accounts.can(owner, "r", directory)
-        or not directory.is_dir()
-    ):
+    if not accounts.can(owner, "x", directory) or not accounts.can(owner, "r", directory) or not directory.is_dir():
         there = directory.is_dir()
         die(
-            f"notebook_dir {directory} {'cannot be entered by' if there else 'is not there for'} "
-            f"{owner.name}.",
+            f"notebook_dir {directory} {'cannot be entered by' if there else 'is not there for'} {owner.name}.",
             hint=f"Make it theirs: sudo install -d -o {owner.name} -g {owner.gid} '{directory}'",
             code=EX_CANTCREAT,
         )

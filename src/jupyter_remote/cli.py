@@ -57,9 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"jupyter-remote {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(
-        name: str, command: Callable[[argparse.Namespace], int], help: str = ""
-    ) -> argparse.ArgumentParser:
+    def add(name: str, command: Callable[[argparse.Namespace], int], help: str = "") -> argparse.ArgumentParser:
         # Without any help= argparse leaves a command out of the list.
         shown = {"help": help, "description": help} if help else {}
         made = commands.add_parser(name, **shown)  # type: ignore[arg-type]
@@ -76,12 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     password = add("password", _password, help="set the password, or lock it")
     how = password.add_mutually_exclusive_group()
     how.add_argument("--stdin", action="store_true", help="read the password from standard input (one line)")
-    how.add_argument(
-        "--hash", action="store_true", help="read a ready hash from standard input: argon2:… or sha1:…"
-    )
-    how.add_argument(
-        "--lock", action="store_true", help="nobody can log in with a password; login links still work"
-    )
+    how.add_argument("--hash", action="store_true", help="read a ready hash from standard input: argon2:… or sha1:…")
+    how.add_argument("--lock", action="store_true", help="nobody can log in with a password; login links still work")
 
     _add_config(add("config", lambda _: 0, help="look at settings and change them"))
 
@@ -91,9 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
     logs = add("logs", _logs, help="what the server logged")
     logs.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
-    logs.add_argument(
-        "-n", "--lines", type=int, default=50, metavar="N", help="this many lines (default: 50)"
-    )
+    logs.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="this many lines (default: 50)")
 
     add("run", _run, help="serve in the foreground, where no systemd runs the service (a container)")
 
@@ -145,11 +137,7 @@ def _url(arguments: argparse.Namespace) -> int:
         token = password.new_login_link(paths.Place(current.user).login_links)
         link = f"{address}/login?token={token}"
     if arguments.json:
-        print(
-            json.dumps(
-                {"address": address, "login_link": link or None, "valid_seconds": 600 if link else None}
-            )
-        )
+        print(json.dumps({"address": address, "login_link": link or None, "valid_seconds": 600 if link else None}))
     elif link:
         print(link)
         say("This link logs in once, within the next 10 minutes.")
@@ -162,10 +150,7 @@ def _logs(arguments: argparse.Namespace) -> int:
     words = ["journalctl", "-u", paths.SERVICE, "-n", str(arguments.lines), "-o", "short-iso"]
     if arguments.follow:
         words.append("-f")
-    if (
-        os.geteuid() != 0
-        and not run("journalctl", "-n", "1", "-u", paths.SERVICE, check=False).stdout.strip()
-    ):
+    if os.geteuid() != 0 and not run("journalctl", "-n", "1", "-u", paths.SERVICE, check=False).stdout.strip():
         say("Only root and the group adm can read the whole log: sudo jupyter-remote logs")
     try:
         os.execvp(words[0], words)
@@ -185,17 +170,11 @@ def _password(arguments: argparse.Namespace) -> int:
         elif arguments.hash:
             new = password.checked_hash(sys.stdin.readline().strip())
         else:
-            new = password.hashed(
-                sys.stdin.readline().rstrip("\r\n") if arguments.stdin else _typed_password()
-            )
+            new = password.hashed(sys.stdin.readline().rstrip("\r\n") if arguments.stdin else _typed_password())
         password.store(new)
         if paths.CONFIG.exists():
             _report(apply.apply(configure.current()))
-    say(
-        "Locked: only login links work now (sudo jupyter-remote url)."
-        if arguments.lock
-        else "The password is set."
-    )
+    say("Locked: only login links work now (sudo jupyter-remote url)." if arguments.lock else "The password is set.")
     return 0
 
 
@@ -230,9 +209,7 @@ def _install() -> int:
             current = configure.current()
             _report(apply.apply(current, installing=True))
     except (Mistake, ProcessFailed) as trouble:
-        say(
-            f"Needs attention: {trouble}\n  Installed, but not running. When mended: sudo jupyter-remote apply"
-        )
+        say(f"Needs attention: {trouble}\n  Installed, but not running. When mended: sudo jupyter-remote apply")
         return 0
     configure.next_steps(render.address(current, machine.this()), bool(password.is_locked()))
     if not machine.has_systemd():
@@ -295,9 +272,7 @@ def _edited(text: str) -> str:
         file.write(text)
         file.flush()
         while True:
-            done = run(
-                "sh", "-c", f'exec {editor} "$1"', "sh", file.name, capture=False, check=False, terminal=True
-            )
+            done = run("sh", "-c", f'exec {editor} "$1"', "sh", file.name, capture=False, check=False, terminal=True)
             if done.returncode:
                 die(
                     f"The editor {editor} ended with {done.returncode}; nothing was changed.",

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import secrets
 from pathlib import Path
 
 from . import paths
-from .run import EX_DATAERR, EX_NOPERM, die
+from .run import EX_DATAERR, EX_NOPERM, EX_UNAVAILABLE, die
 from .transaction import replace
 
 #: As in shadow(5): nobody can log in with a password. A login link still works.
 LOCKED = "!"
 
 #: What jupyter_server.auth.passwd_check understands: its own argon2, and the 2016 guide's sha1:salt:hash.
-_KNOWN = re.compile(
-    r"argon2:\$argon2(id|i|d)\$[!-~]+|(sha1|sha224|sha256|sha384|sha512|md5):[0-9a-f]+:[0-9a-f]+"
-)
+_KNOWN = re.compile(r"argon2:\$argon2(id|i|d)\$[!-~]+|(sha1|sha224|sha256|sha384|sha512|md5):[0-9a-f]+:[0-9a-f]+")
 
 
 def hashed(password: str) -> str:
@@ -74,17 +74,20 @@ def new_login_link(directory: Path) -> str:
     :param directory: ``login/`` in the owner's runtime directory.
     :raises Mistake: the caller is neither the owner nor root, or the server has never run.
     """
-    import hashlib
-
     token = secrets.token_urlsafe(32)
     name = hashlib.sha256(token.encode()).hexdigest()
     try:
-        # O_EXCL and no following of links: root writes here into a directory of the owner's.
-        (directory / name).touch(mode=0o600, exist_ok=False)
-    except FileNotFoundError:
+        # Root writes here into a directory of the owner's: no link is followed, nothing is overwritten.
+        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=opened))
+        finally:
+            os.close(opened)
+    except (FileNotFoundError, NotADirectoryError):
         die(
             "The server has not run since the machine was started, so it cannot give out a login link.",
-            hint="sudo systemctl start jupyter-remote",
+            hint="sudo systemctl restart jupyter-remote",
+            code=EX_UNAVAILABLE,
         )
     except PermissionError:
         die(

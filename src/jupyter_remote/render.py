@@ -64,9 +64,7 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         "home": unit_quoted(str(owner.home)),
         "group": machine.apache_group,
         "listen": str(paths.HTTP_SOCKET) if unix else f"127.0.0.1:{settings.listen}",
-        "backend": f"unix:{paths.HTTP_SOCKET}|http://localhost"
-        if unix
-        else f"http://127.0.0.1:{settings.listen}",
+        "backend": f"unix:{paths.HTTP_SOCKET}|http://localhost" if unix else f"http://127.0.0.1:{settings.listen}",
         "server_name": settings.server_name or machine.name,
     }
     return {
@@ -84,9 +82,7 @@ def _template(name: str, values: dict[str, object]) -> str:
 def unit_quoted(text: str) -> str:
     """*text* as one quoted word of a unit file (systemd.syntax(7)): no specifier, no line break."""
     escaped = "".join(
-        char
-        if char.isprintable() and char not in '"\\'
-        else "".join(f"\\x{byte:02x}" for byte in _bytes(char))
+        char if char.isprintable() and char not in '"\\' else "".join(f"\\x{byte:02x}" for byte in _bytes(char))
         for char in text
     )
     return '"' + escaped.replace("%", "%%") + '"'

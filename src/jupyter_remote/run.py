@@ -98,9 +98,7 @@ def run(
             cwd=cwd,
             timeout=timeout,
             env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
-            **(
-                {"input": input} if input is not None else {"stdin": None if terminal else subprocess.DEVNULL}
-            ),
+            **({"input": input} if input is not None else {"stdin": None if terminal else subprocess.DEVNULL}),
         )
     except FileNotFoundError as missing:
         raise ProcessFailed(command, 127, str(missing)) from None

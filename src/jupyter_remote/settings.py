@@ -57,9 +57,7 @@ def _user(value: object) -> str:
     allowed = "the login name of a person on this machine"
     text = _text(value, allowed)
     if text and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", text):
-        raise Refused(
-            allowed, text.strip() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", text.strip()) else ""
-        )
+        raise Refused(allowed, text.strip() if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", text.strip()) else "")
     return text
 
 
@@ -83,12 +81,7 @@ def _base_url(value: object) -> str:
     text = _text(value, allowed)
     clean = text.rstrip("/")
     segments = clean.split("/")
-    if (
-        len(clean) <= 100
-        and segments[0] == ""
-        and len(segments) > 1
-        and all(map(_SEGMENT.fullmatch, segments[1:]))
-    ):
+    if len(clean) <= 100 and segments[0] == "" and len(segments) > 1 and all(map(_SEGMENT.fullmatch, segments[1:])):
         return clean
     guess = [part for part in re.split(r"[^A-Za-z0-9._~-]+", text[:100]) if _SEGMENT.fullmatch(part)]
     raise Refused(allowed, "/" + "/".join(guess) if guess else "/jupyter")
@@ -128,9 +121,7 @@ def _hosts(value: object) -> list[str]:
 
 
 def _listen(value: object) -> str | int:
-    allowed = (
-        '"unix" (a socket that only Apache and the owner can open), or a loopback port from 1024 to 65535'
-    )
+    allowed = '"unix" (a socket that only Apache and the owner can open), or a loopback port from 1024 to 65535'
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 6:
         value = int(value)
     if value == "unix" or (isinstance(value, int) and not isinstance(value, bool) and 1024 <= value <= 65535):
@@ -224,9 +215,7 @@ KEYS: dict[str, Key] = {
             "or whichever fits (auto): a site when the machine has no https vhost yet.",
             _one_of("auto", "site", "snippet"),
         ),
-        Key(
-            "kernels.cull_idle", 0, "Stop a kernel that has done nothing for this long. 0: never.", _duration
-        ),
+        Key("kernels.cull_idle", 0, "Stop a kernel that has done nothing for this long. 0: never.", _duration),
     )
 }
 

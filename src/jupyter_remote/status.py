@@ -47,15 +47,11 @@ def collect(settings: Settings) -> Status:
     server, since, memory = _server(findings)
     locked = password.is_locked()
     if locked:
-        findings.append(
-            Finding("No password is set, so nobody can log in with one.", "sudo jupyter-remote password")
-        )
+        findings.append(Finding("No password is set, so nobody can log in with one.", "sudo jupyter-remote password"))
     certificate, fingerprint = _certificate(settings, findings)
     web = _apache(settings, findings)
     if server == "running" and web == "running" and (problem := apply.unreachable(settings, seconds=1)):
-        findings.append(
-            Finding(f"Jupyter does not answer through Apache: {problem}", "sudo jupyter-remote apply")
-        )
+        findings.append(Finding(f"Jupyter does not answer through Apache: {problem}", "sudo jupyter-remote apply"))
     return Status(
         version=__version__,
         address=render.address(settings, here),
@@ -80,14 +76,10 @@ def _server(findings: list[Finding]) -> tuple[str, str, int | None]:
     memory = int(shown["MemoryCurrent"]) if shown["MemoryCurrent"].isdigit() else None
     state = shown["SubState"] if shown["ActiveState"] == "active" else shown["ActiveState"]
     if shown["LoadState"] == "masked":
-        findings.append(
-            Finding(f"{paths.SERVICE} is masked.", f"sudo systemctl unmask --now {paths.SERVICE}")
-        )
+        findings.append(Finding(f"{paths.SERVICE} is masked.", f"sudo systemctl unmask --now {paths.SERVICE}"))
     elif shown["ActiveState"] != "active":
         words = systemd.last_words(paths.SERVICE, 3)
-        findings.append(
-            Finding(f"The server is {state}. {words}".strip(), "sudo systemctl restart jupyter-remote")
-        )
+        findings.append(Finding(f"The server is {state}. {words}".strip(), "sudo systemctl restart jupyter-remote"))
     return state, shown["ActiveEnterTimestamp"], memory
 
 
@@ -98,9 +90,7 @@ def _apache(settings: Settings, findings: list[Finding]) -> str:
         )
         return "not installed"
     if not apache.is_enabled("conf", "jupyter-remote"):
-        findings.append(
-            Finding("Apache does not serve Jupyter yet.", "sudo jupyter-remote apply (it says why)")
-        )
+        findings.append(Finding("Apache does not serve Jupyter yet.", "sudo jupyter-remote apply (it says why)"))
     if apache.running():
         return "running"
     verb = "unmask --now" if apache.masked() else "start"

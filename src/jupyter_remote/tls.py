@@ -82,11 +82,7 @@ def existing(certificate: Path, key: Path) -> Pair:
             hint="Set the right two: sudo jupyter-remote config set tls.certificate A tls.key B",
         )
     if run("openssl", "x509", "-noout", "-checkend", "0", input=pair.certificate, check=False).returncode:
-        ended = (
-            run("openssl", "x509", "-noout", "-enddate", input=pair.certificate)
-            .stdout.partition("=")[2]
-            .strip()
-        )
+        ended = run("openssl", "x509", "-noout", "-enddate", input=pair.certificate).stdout.partition("=")[2].strip()
         die(
             f"The certificate {certificate} expired on {ended}.",
             hint="Renew it, then: sudo jupyter-remote apply",
@@ -131,9 +127,7 @@ def expiry(certificate: str) -> str:
 def fingerprint(certificate: str) -> str:
     """SHA-256 fingerprint, as browsers show it."""
     return (
-        run("openssl", "x509", "-noout", "-fingerprint", "-sha256", input=certificate)
-        .stdout.partition("=")[2]
-        .strip()
+        run("openssl", "x509", "-noout", "-fingerprint", "-sha256", input=certificate).stdout.partition("=")[2].strip()
     )
 
 
@@ -149,9 +143,7 @@ def _lasts(certificate: Path) -> bool:
 def _is_private(address: str) -> bool:
     parsed = ipaddress.ip_address(address)
     return any(
-        parsed in ipaddress.ip_network(net)
-        for net in _PRIVATE
-        if ipaddress.ip_network(net).version == parsed.version
+        parsed in ipaddress.ip_network(net) for net in _PRIVATE if ipaddress.ip_network(net).version == parsed.version
     )
 
 

@@ -26,7 +26,9 @@ def test_every_command_is_in_the_manual() -> None:
     listed = commands(cli._parser())
     assert "config set" in listed
     for command in listed:
-        assert any(f'{macro} {quote}{command}' in manual for macro in (".B", ".BR", ".BI") for quote in ("", '"')), command
+        assert any(f"{macro} {quote}{command}" in manual for macro in (".B", ".BR", ".BI") for quote in ("", '"')), (
+            command
+        )
 
 
 def test_every_setting_is_in_the_manual_with_its_default() -> None:
@@ -34,4 +36,4 @@ def test_every_setting_is_in_the_manual_with_its_default() -> None:
     for name, key in settings.KEYS.items():
         assert f".BR {name}" in manual or f'", " {name} "' in manual, name
         if isinstance(key.default, str) and key.default:
-            assert f'default \\(dq{key.default}\\(dq)' in manual, name
+            assert f"default \\(dq{key.default}\\(dq)" in manual, name

@@ -87,9 +87,7 @@ def test_what_reaches_apache_and_systemd_is_made_of_a_small_alphabet(values: dic
 
 
 # The user database holds bytes; a home that is no UTF-8 comes with lone surrogates in it.
-_HOME = st.one_of(
-    st.text(max_size=40).map(lambda text: text.encode("utf-8", "ignore")), st.binary(max_size=40)
-)
+_HOME = st.one_of(st.text(max_size=40).map(lambda text: text.encode("utf-8", "ignore")), st.binary(max_size=40))
 
 
 @given(_HOME.map(lambda raw: "/" + os.fsdecode(raw.replace(b"\0", b""))))
@@ -113,11 +111,7 @@ def _unit_unquoted(word: str) -> str:
     assert "%" not in inner.replace("%%", "")
     raw = b""
     for piece in re.findall(r"\\x[0-9a-f]{2}|[^\\]", inner.replace("%%", "%")):
-        raw += (
-            bytes([int(piece[2:], 16)])
-            if piece.startswith("\\x")
-            else piece.encode("utf-8", "surrogateescape")
-        )
+        raw += bytes([int(piece[2:], 16)]) if piece.startswith("\\x") else piece.encode("utf-8", "surrogateescape")
     return raw.decode("utf-8", "surrogateescape")
 
 

@@ -1,0 +1,191 @@
+"""Reinstall, upgrade, reconfigure, remove, purge: what was edited stays, what was ours goes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from lab.box import NONINTERACTIVE, Box, File
+
+from jupyter_remote.run import run
+from tests.installed import ANSWERS, OWNER, PASSWORD
+
+CONFIG = "/etc/jupyter-remote/config.toml"
+CONFFILE = "/etc/apache2/conf-available/jupyter-remote.conf"
+_RECONFIGURE = "dpkg-reconfigure --frontend=noninteractive jupyter-remote"
+
+
+@pytest.fixture(scope="session")
+def older(suite: str, deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same package as it would have been a version ago: other number, other conffile, other code."""
+    work = tmp_path_factory.mktemp("older")
+    tree = work / "tree"
+    run("dpkg-deb", "--raw-extract", deb, tree)
+    control = tree / "DEBIAN/control"
+    control.write_text(control.read_text().replace("\nVersion: 0.", "\nVersion: 0.0~older.", 1))
+    conffile = tree / CONFFILE.lstrip("/")
+    conffile.write_text(conffile.read_text() + "# a line that the next version no longer has\n")
+    package = work / "jupyter-remote_older.deb"
+    run("dpkg-deb", "-Znone", "--root-owner-group", "--build", tree, package)
+    shutil.rmtree(tree)
+    return package
+
+
+def enabled_modules(box: Box) -> set[str]:
+    return set(box.sh("cd /etc/apache2 && ls mods-enabled conf-enabled sites-enabled").split())
+
+
+def state(box: Box) -> tuple[dict[str, File], str, set[str], str]:
+    """What a purge must bring back: files, users and groups, Apache's state, units."""
+    box.sh("journalctl --rotate --vacuum-size=1 >/dev/null 2>&1; true")
+    volatile = ("/var/cache", "/var/log", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd", "/var/lib/private",
+                "/var/tmp", "/home", "/root", "/etc/.pwd.lock")  # fmt: skip
+    files = box.files(without=volatile)
+    units = box.sh("systemctl list-unit-files --no-legend --no-pager | awk '{print $1, $2}'")
+    return files, box.sh("getent passwd; getent group"), enabled_modules(box), units
+
+
+def test_purge_leaves_nothing(fresh_box: Box, deb: Path) -> None:
+    # What the package needs is installed first: it is not ours to take away.
+    fresh_box.sh("apt-get -qq update")
+    needed = fresh_box.sh(f"dpkg-deb -f {fresh_box.put(deb)} Depends | tr ',' '\\n' | sed 's/[ (|].*//;s/^ //'")
+    fresh_box.sh(f"apt-get -qq install --yes {' '.join(needed.split())} >/dev/null 2>&1", env=NONINTERACTIVE)
+    files, users, apache, units = state(fresh_box)
+
+    fresh_box.install(deb, ANSWERS)
+    assert fresh_box.is_active("jupyter-remote.service")
+    assert "ssl.load" in enabled_modules(fresh_box)
+    fresh_box.sh("apt-get -qq purge --yes jupyter-remote", env=NONINTERACTIVE)
+
+    files_after, users_after, apache_after, units_after = state(fresh_box)
+    assert users_after == users
+    assert apache_after == apache
+    assert units_after == units
+    assert {path: files_after[path] for path in files_after.keys() - files.keys()} == {}
+    assert {path: files[path] for path in files.keys() - files_after.keys()} == {}
+    changed = {path for path in files if files[path] != files_after[path]}
+    # Caches that the system itself writes anew.
+    assert changed <= {"/etc/ld.so.cache", "/etc/machine-id", "/etc/resolv.conf", "/etc/mtab"}
+    assert fresh_box.attempt("ls /run/jupyter-remote").returncode != 0
+    assert "jupyter-remote" not in fresh_box.sh("debconf-show --listowners; ls /var/log /var/log/apache2")
+    assert fresh_box.is_active("apache2.service")
+
+
+def test_remove_keeps_settings_and_a_new_installation_finds_them(box: Box, deb: Path) -> None:
+    box.sh("jupyter-remote config set base_url /lab kernels.cull_idle 2h")
+    before = box.read(CONFIG), box.read("/etc/jupyter-remote/password-hash")
+    box.sh("apt-get -qq remove --yes jupyter-remote", env=NONINTERACTIVE)
+    assert (box.read(CONFIG), box.read("/etc/jupyter-remote/password-hash")) == before
+    assert box.sh("curl -s -o /dev/null -w '%{http_code}' http://localhost/") == "200"
+    assert box.attempt("curl -sk https://localhost/lab/api").returncode != 0
+    assert "jupyter" not in box.sh("ls /etc/apache2/conf-enabled /etc/apache2/sites-enabled")
+
+    box.install(deb)
+    assert (box.read(CONFIG), box.read("/etc/jupyter-remote/password-hash")) == before
+    assert "version" in box.sh("curl -skf https://localhost/lab/api")
+
+
+def test_reinstalling_changes_nothing(box: Box, deb: Path) -> None:
+    before = box.files("/etc")
+    box.sh(f"apt-get -qq install --yes --reinstall {box.put(deb)}", env=NONINTERACTIVE)
+    after = box.files("/etc")
+    assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} <= {
+        "/etc/ld.so.cache"
+    }
+    assert "version" in box.sh("curl -skf https://localhost/jupyter/api")
+
+
+def test_an_upgrade_keeps_what_was_edited(fresh_box: Box, older: Path, deb: Path) -> None:
+    fresh_box.install(older, ANSWERS)
+    edited = fresh_box.read(CONFIG) + "\n# mine\n"
+    fresh_box.write(CONFIG, edited)
+    fresh_box.sh("jupyter-remote config set kernels.cull_idle 7d")
+    edited = fresh_box.read(CONFIG)
+    assert "# mine" in edited
+    hash_before = fresh_box.read("/etc/jupyter-remote/password-hash")
+    conffile = fresh_box.read(CONFFILE) + "# an administrator's own line\n"
+    fresh_box.write(CONFFILE, conffile)
+
+    fresh_box.sh(
+        f"apt-get -qq install --yes -o Dpkg::Options::=--force-confold {fresh_box.put(deb)}",
+        env=NONINTERACTIVE,
+    )
+    assert fresh_box.read(CONFIG) == edited
+    assert fresh_box.read(CONFFILE) == conffile
+    # The same hash, not a new one of the same password: the cookie key depends on it.
+    assert fresh_box.read("/etc/jupyter-remote/password-hash") == hash_before
+    assert "version" in fresh_box.sh("curl -skf https://localhost/jupyter/api")
+
+
+def test_an_untouched_conffile_is_renewed_by_an_upgrade(fresh_box: Box, older: Path, deb: Path) -> None:
+    fresh_box.install(older, ANSWERS)
+    assert "no longer has" in fresh_box.read(CONFFILE)
+    fresh_box.install(deb)
+    assert "no longer has" not in fresh_box.read(CONFFILE)
+
+
+def test_an_upgrade_does_not_switch_on_what_an_administrator_switched_off(
+    fresh_box: Box, older: Path, deb: Path
+) -> None:
+    fresh_box.install(older, ANSWERS)
+    fresh_box.sh("a2dissite -q jupyter-remote && a2disconf -q jupyter-remote && systemctl reload apache2")
+    said = fresh_box.install(deb)
+    assert "switched our Apache conf off" in said
+    assert "jupyter" not in fresh_box.sh("ls /etc/apache2/conf-enabled /etc/apache2/sites-enabled")
+
+
+def test_reconfiguring_changes_password_address_and_owner(box: Box, client) -> None:  # noqa: ANN001
+    box.preseed(
+        {
+            "jupyter-remote/password": "another one",
+            "jupyter-remote/password-again": "another one",
+            "jupyter-remote/base-url": "/lab",
+            "jupyter-remote/user": "bob",
+        }
+    )
+    box.sh(_RECONFIGURE)
+    assert box.sh("jupyter-remote config get user; jupyter-remote config get base_url").split() == [
+        "bob",
+        "/lab",
+    ]
+    assert box.sh("stat -c %U /run/jupyter-remote/http.sock") == "bob"
+    assert "bob" in box.sh("ps -o user= -p $(systemctl show -P MainPID jupyter-remote)")
+    assert "version" in box.sh("curl -skf https://localhost/lab/api")
+    assert box.attempt("curl -skf https://localhost/jupyter/api").returncode != 0
+    somebody = client(box, base_url="/lab")
+    assert not somebody.try_login(PASSWORD)
+    assert somebody.try_login("another one")
+
+
+def test_reconfiguring_without_an_answer_changes_nothing(box: Box) -> None:
+    before = box.read(CONFIG), box.read("/etc/jupyter-remote/password-hash")
+    box.sh(_RECONFIGURE)
+    assert (box.read(CONFIG), box.read("/etc/jupyter-remote/password-hash")) == before
+
+
+def test_debconf_reads_back_what_was_edited(box: Box) -> None:
+    box.sh("jupyter-remote config set base_url /edited server_name lab.test")
+    box.sh(_RECONFIGURE)
+    shown = box.sh("debconf-show jupyter-remote")
+    assert "jupyter-remote/base-url: /edited" in shown
+    assert "jupyter-remote/server-name: lab.test" in shown
+    assert box.sh("jupyter-remote config get base_url") == "/edited"
+    assert f"jupyter-remote/user: {OWNER}" in shown
+
+
+def test_a_broken_config_does_not_stop_an_upgrade_and_is_named(fresh_box: Box, older: Path, deb: Path) -> None:
+    fresh_box.install(older, ANSWERS)
+    fresh_box.write(CONFIG, 'user = "alice"\nbase_ulr = "/lab"\n')
+    said = fresh_box.install(deb)
+    assert "Did you mean base_url?" in said
+    assert fresh_box.read(CONFIG) == 'user = "alice"\nbase_ulr = "/lab"\n'
+    assert fresh_box.sh("dpkg-query -W -f '${Status}' jupyter-remote") == "install ok installed"
+    # As it was before: the old settings are still in use.
+    assert "version" in fresh_box.sh("curl -skf https://localhost/jupyter/api")
+
+
+def test_it_is_there_again_after_a_reboot(box: Box) -> None:
+    box.reboot()
+    box.sh("systemctl is-system-running --wait || true")
+    assert "version" in box.sh("curl -skf --retry 5 --retry-connrefused https://localhost/jupyter/api")

@@ -1,0 +1,91 @@
+"""The machine's other sites do not notice us."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lab.box import Box
+
+from tests.installed import ANSWERS
+
+_ASK = "curl -sik --http1.1 --max-time 10 {url} | grep -iv '^date:'"
+_PAGES = ("/", "/page.html", "/missing", "/jupyterlike", "/cgi-bin/")
+
+
+def make_shop(box: Box, *, https: bool) -> list[str]:
+    """An existing site with a name of its own; returns the commands that ask for its pages."""
+    box.write("/var/www/shop/index.html", "<h1>shop</h1>\n")
+    box.write("/var/www/shop/page.html", "page\n" * 1000)
+    vhosts = "<VirtualHost *:80>\n  ServerName shop.test\n  DocumentRoot /var/www/shop\n</VirtualHost>\n"
+    if https:
+        box.sh("openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=shop.test -keyout /etc/shop.key -out /etc/shop.crt")
+        vhosts += (
+            "<VirtualHost *:443>\n  ServerName shop.test\n  DocumentRoot /var/www/shop\n  SSLEngine on\n"
+            "  SSLCertificateFile /etc/shop.crt\n  SSLCertificateKeyFile /etc/shop.key\n</VirtualHost>\n"
+        )
+        box.sh("a2enmod -q ssl")
+    box.write("/etc/apache2/sites-available/shop.conf", vhosts)
+    box.sh("a2ensite -q shop && systemctl restart apache2")
+    schemes = ("http", "https") if https else ("http",)
+    return [
+        _ASK.format(url=f"--resolve {name}:80:127.0.0.1 --resolve {name}:443:127.0.0.1 {scheme}://{name}{page}")
+        for scheme in schemes
+        for name in ("shop.test", "box.test")
+        for page in _PAGES
+    ]
+
+
+@pytest.mark.parametrize("https", [False, True], ids=["plain", "https"])
+def test_an_existing_site_answers_byte_for_byte_as_before(fresh_box: Box, deb: Path, https: bool) -> None:
+    questions = make_shop(fresh_box, https=https)
+    before = [fresh_box.sh(question) for question in questions]
+    assert "shop" in before[0]
+    fresh_box.install(deb, ANSWERS)
+    assert [fresh_box.sh(question) for question in questions] == before
+    assert "version" in fresh_box.sh("curl -skf https://localhost/jupyter/api")
+    fresh_box.sh("apt-get -qq purge --yes jupyter-remote", env={"DEBIAN_FRONTEND": "noninteractive"})
+    assert [fresh_box.sh(question) for question in questions] == before
+
+
+def test_an_https_vhost_that_is_there_is_used_and_gets_no_rival(fresh_box: Box, deb: Path) -> None:
+    make_shop(fresh_box, https=True)
+    fresh_box.install(deb, ANSWERS)
+    assert not fresh_box.exists("/etc/apache2/sites-enabled/jupyter-remote.conf")
+    served = fresh_box.sh(
+        "curl -skfv --resolve shop.test:443:127.0.0.1 https://shop.test/jupyter/api 2>&1 | grep -E 'subject:|version'"
+    )
+    assert "CN=shop.test" in served.replace(" ", "")
+    assert "version" in served
+
+
+def test_an_upload_to_another_site_keeps_its_limits(fresh_box: Box, deb: Path) -> None:
+    make_shop(fresh_box, https=False)
+    fresh_box.write("/etc/apache2/conf-available/limit.conf", "LimitRequestBody 1000\n")
+    fresh_box.sh("a2enconf -q limit && systemctl reload apache2")
+    fresh_box.install(deb, ANSWERS)
+    code = "head -c 5000 /dev/zero | curl -sk -o /dev/null -w '%{http_code}' --data-binary @- "
+    assert fresh_box.sh(code + "http://localhost/index.html") == "413"
+    assert fresh_box.sh(code + "https://localhost/jupyter/login") != "413"
+
+
+def test_plain_http_only_leads_to_https(box: Box) -> None:
+    for path in ("/jupyter", "/jupyter/", "/jupyter/login?next=%2Fjupyter%2Flab", "/jupyter/api/kernels"):
+        answer = box.sh(f"curl -si 'http://localhost{path}'")
+        assert " 302 " in answer.splitlines()[0]
+        assert f"Location: https://localhost{path}" in answer
+    assert "Location: https://localhost/jupyter/" in box.sh("curl -sik --http1.1 https://localhost/jupyter").replace(
+        "location", "Location"
+    )
+
+
+def test_a_client_cannot_lie_about_its_address(box: Box) -> None:
+    box.sh(
+        "curl -sk -o /dev/null -H 'X-Real-IP: 203.0.113.9' -H 'X-Forwarded-For: 203.0.113.9' "
+        "-H 'X-Scheme: http' -d password=wrong https://localhost/jupyter/login"
+    )
+    assert "203.0.113.9" not in box.journal("jupyter-remote.service")
+
+
+def test_http2_is_spoken_on_our_vhost(box: Box) -> None:
+    assert box.sh("curl -sk -o /dev/null -w '%{http_version}' https://localhost/jupyter/api") == "2"
