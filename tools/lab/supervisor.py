@@ -120,6 +120,11 @@ def stop(supervisor: Process, name: str, *, gently: bool = True) -> None:
             if gently:
                 signal.pidfd_send_signal(handle, signal.SIGTERM)
             if not gently or not select.select([handle], [], [], PATIENCE)[0]:
+                # The box's own processes first: they would outlive systemd-nspawn, each with its inotify
+                # instances, until no further box can boot (fs.inotify.max_user_instances).
+                for pid in descendants(supervisor.pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
                 select.select([handle], [], [])
         finally:
