@@ -19,7 +19,12 @@ from lab.scratch import Scratch, scratch
 TOP = Path(__file__).resolve().parent.parent
 DIST = TOP / "dist"
 
-#: Wheels and sources of builds that nobody has asked for since, in days.
+#: What the package is made of: a change of anything else (a test, a tool) needs no new build.
+PARTS = (
+    "debian", "docs/man", "etc", "requirements/kernel.txt", "requirements/server.txt", "src", "systemd",
+    "LICENSE", "README.md", "pyproject.toml", "setup.py", "stdeb.cfg",
+)  # fmt: skip
+#: Wheels that no build has asked for in so many days are thrown away.
 _KEEP_DAYS = 30
 _PIP_CONFIGS = ("/etc/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf")
 _PREFIXES = ("PIP_", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
@@ -96,8 +101,10 @@ def built(
 
 
 def files() -> list[Path]:
-    """The files of the work tree, relative to it: those that git knows, and those that it would not ignore."""
-    listing = run("git", "-c", f"safe.directory={TOP}", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=TOP)
+    """The files of the package in the work tree: those that git knows, and those that it would not ignore."""
+    # sudo: the work tree is somebody else's, and git would rather not read it.
+    git = ("git", "-c", f"safe.directory={TOP}", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    listing = run(*git, "--", *PARTS, cwd=TOP)
     return sorted({Path(name) for name in listing.stdout.split("\0") if name and os.path.lexists(TOP / name)})
 
 
