@@ -276,11 +276,11 @@ def _used_by_others(module: str) -> bool:
     The links are moved aside and back rather than a2dismod-ed: that would leave marks in its database.
     """
     links = [link for suffix in ("load", "conf") if (link := _MODS_ENABLED / f"{module}.{suffix}").is_symlink()]
-    before = _without(directives(), module)
+    before = _written_by_people(directives())
     try:
         for link in links:
             link.rename(f"{link}.aside")
-        return _without(directives(), module) != before
+        return _written_by_people(directives()) != before
     except ProcessFailed:
         return True
     finally:
@@ -289,11 +289,11 @@ def _used_by_others(module: str) -> bool:
                 aside.rename(link)
 
 
-def _without(config: list[Directive], module: str) -> list[tuple[str, int, str, str]]:
-    # Its own files, and the ports that ports.conf opens when there is an ssl module, are not "use".
-    own = {f"{module}.load", f"{module}.conf"}
+def _written_by_people(config: list[Directive]) -> list[tuple[str, int, str, str]]:
+    # Not mods-enabled: what Debian's status.conf says about mod_proxy, say, is nobody's wish; and a module
+    # that cannot do without another does not even load then. ports.conf opens 443 for whoever has ssl.
     return [
         (one.file, one.line, one.name, one.arguments)
         for one in config
-        if Path(one.file).name not in own and Path(one.file).name != "ports.conf"
+        if Path(one.file).parent.name != "mods-enabled" and Path(one.file).name != "ports.conf"
     ]

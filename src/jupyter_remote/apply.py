@@ -167,6 +167,7 @@ def _certificate(settings: Settings, here: Machine) -> tls.Pair | None:
     if settings.tls_mode == "existing":
         return tls.existing(Path(settings.tls_certificate), Path(settings.tls_key))
     own = paths.TLS_DIR / "self-signed"
+    paths.TLS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     pair = tls.self_signed(own, render.server_names(settings, here), here.addresses)
     replace_file(paths.CA_CERTIFICATE, tls.ca_certificate(own))
     return pair
@@ -335,6 +336,9 @@ def _switch(kind: str, on: bool, transaction: Transaction) -> None:
 def _apply_units(outcome: Outcome, installing: bool) -> None:
     changed = set(outcome.changed)
 
+    if str(paths.SOCKET_DROPIN) in changed:
+        # While systemd still knows the old place: so it takes the old socket away.
+        systemd.stop(paths.SERVICE, paths.SOCKET)
     if installing or changed & {str(paths.SERVICE_DROPIN), str(paths.SOCKET_DROPIN)}:
         systemd.daemon_reload()
     for unit in (paths.SOCKET, paths.SERVICE):
@@ -355,10 +359,10 @@ def _apply_units(outcome: Outcome, installing: bool) -> None:
         )
         return
     try:
-        if str(paths.SOCKET_DROPIN) in changed or not systemd.is_active(paths.SOCKET):
-            # systemd would refuse to restart a socket under a running service.
+        if not systemd.is_active(paths.SOCKET):
+            # systemd refuses to start a socket under a running service.
             systemd.stop(paths.SERVICE)
-            systemd.restart(paths.SOCKET)
+            systemd.start(paths.SOCKET)
         inputs = {*map(str, (paths.SERVICE_DROPIN, paths.SOCKET_DROPIN, paths.SERVER_JSON)), "password"}
         # A new package brings new code, whatever the settings say.
         if installing or changed & inputs:
@@ -385,11 +389,10 @@ def _run_the_old(was_active: bool) -> None:
     if not systemd.running():
         return
     with contextlib.suppress(ProcessFailed):
+        systemd.stop(paths.SERVICE, paths.SOCKET)
         systemd.daemon_reload()
         if was_active:
-            systemd.stop(paths.SERVICE)
-            systemd.restart(paths.SOCKET)
-            systemd.start(paths.SERVICE)
+            systemd.start(paths.SOCKET, paths.SERVICE)
 
 
 # --- is it there? ----------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 import socket
 from pathlib import Path
 
@@ -15,11 +17,16 @@ from .settings import Settings
 def notebook_dir(settings: Settings, owner: Account) -> None:
     """:raises Mistake: the directory is not there, or the owner cannot work in it."""
     directory = render.notebook_dir(settings, owner)
-    if not accounts.can(owner, "x", directory) or not accounts.can(owner, "r", directory) or not directory.is_dir():
-        there = directory.is_dir()
+    if not directory.is_dir():
         die(
-            f"notebook_dir {directory} {'cannot be entered by' if there else 'is not there for'} {owner.name}.",
-            hint=f"Make it theirs: sudo install -d -o {owner.name} -g {owner.gid} '{directory}'",
+            f"notebook_dir {directory} is not there.",
+            hint=f"Make it: sudo install -d -o {owner.name} -g {owner.gid} {shlex.quote(str(directory))}",
+            code=EX_CANTCREAT,
+        )
+    if not all(accounts.can(owner, access, directory) for access in "rx"):
+        die(
+            f"notebook_dir {directory} cannot be entered by {owner.name}.",
+            hint="Choose a directory of theirs: sudo jupyter-remote config set notebook_dir '~'",
             code=EX_CANTCREAT,
         )
 
@@ -73,8 +80,6 @@ def listener(port: int) -> str:
 
 def space_for(directory: Path, need: int = 4 << 20) -> None:
     """:raises Mistake: the file system of *directory* has less than *need* bytes left for root."""
-    import shutil
-
     existing = directory
     while not existing.exists():
         existing = existing.parent

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import __version__, apply, configfile, configure, machine, paths, render, settings
+from . import __version__, accounts, apply, configfile, configure, machine, paths, render, settings
 from .run import EX_DATAERR, EX_OSERR, EX_UNAVAILABLE, Mistake, ProcessFailed, die, run, say
 from .settings import Scalar
 
@@ -134,6 +134,7 @@ def _url(arguments: argparse.Namespace) -> int:
     address = render.address(current, machine.this())
     link = ""
     if not arguments.plain:
+        accounts.owner(current.user)
         token = password.new_login_link(paths.Place(current.user).login_links)
         link = f"{address}/login?token={token}"
     if arguments.json:
@@ -356,8 +357,6 @@ def _unconfigure(_: argparse.Namespace) -> int:
 
 
 def _suggest_owner(_: argparse.Namespace) -> int:
-    from . import accounts
-
     print(accounts.suggest_owner())
     return 0
 
