@@ -140,12 +140,11 @@ class Box:
         started = time.monotonic()
         network.connect(self._address)
         console = self.directory / "console.log"
-        self._supervisor = supervisor.start(
-            self.name, self.root, self._address.namespace, console, self.binds
-        )
+        self._supervisor = supervisor.start(self.name, self.root, self._address.namespace, console, self.binds)
         self._remember()
         self._leader = supervisor.leader(self._supervisor, console)
-        question = supervisor.enter(self._leader, "systemctl", "is-system-running", "--wait")
+        # not with --wait: it can miss the moment, and waits for ever then
+        question = supervisor.enter(self._leader, "timeout", "10", "systemctl", "is-system-running")
         while True:
             self.state = run(*question, check=False).stdout.strip()
             if self.state in ("running", "degraded"):
@@ -157,7 +156,7 @@ class Box:
                     hint=f"see {console}",
                     code=EX_UNAVAILABLE,
                 )
-            time.sleep(0.03)
+            time.sleep(0.05)
         self.boot_seconds = time.monotonic() - started
 
     def shutdown(self) -> None:
@@ -373,9 +372,7 @@ class Box:
                 for name in [*names, *plain]:
                     path = Path(directory, name)
                     facts = path.lstat()
-                    owner = (
-                        f"{users.get(facts.st_uid, facts.st_uid)}:{groups.get(facts.st_gid, facts.st_gid)}"
-                    )
+                    owner = f"{users.get(facts.st_uid, facts.st_uid)}:{groups.get(facts.st_gid, facts.st_gid)}"
                     found[str(inside / name)] = File(
                         stat.filemode(facts.st_mode)[0],
                         f"{stat.S_IMODE(facts.st_mode):04o}",
@@ -417,9 +414,7 @@ class Box:
 
         The journal and the debconf database are files, so they are searched too.
         """
-        found = [
-            f"argv of {' '.join(p.argv)}" for p in self.processes() if any(secret in word for word in p.argv)
-        ]
+        found = [f"argv of {' '.join(p.argv)}" for p in self.processes() if any(secret in word for word in p.argv)]
         found += [
             f"environment of {' '.join(p.argv)}"
             for p in self.processes()
@@ -469,9 +464,7 @@ class Box:
         line = f"apt-get -qq update && apt-get install --yes {self.put(deb)}"
         return self.on_our_terminal(line, env={**({} if asks else NONINTERACTIVE), **(env or {})})
 
-    def try_install(
-        self, deb: Path, preseed: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    def try_install(self, deb: Path, preseed: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """As :meth:`install`, for an installation that may fail; standard error is in ``stdout`` too."""
         if preseed:
             self.preseed(preseed)
@@ -497,9 +490,7 @@ class Person:
         """Run a shell line as this person; see :meth:`Box.sh`."""
         done = self.attempt(line, env=env, input=input, timeout=timeout)
         if done.returncode:
-            raise ProcessFailed(
-                [f"{self.name}@{self.box.name}:", line], done.returncode, done.stdout + done.stderr
-            )
+            raise ProcessFailed([f"{self.name}@{self.box.name}:", line], done.returncode, done.stdout + done.stderr)
         return done.stdout.rstrip("\n")
 
     def attempt(

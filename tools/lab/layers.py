@@ -167,8 +167,7 @@ def _build_base(root: Path, suite: str, recipe: Recipe) -> None:
         f'Acquire::http::Proxy "{aptproxy.ensure()}"',
     ]
     certificates = [
-        f"--customize-hook=copy-in {path} /usr/local/share/ca-certificates"
-        for path in host.local_certificates()
+        f"--customize-hook=copy-in {path} /usr/local/share/ca-certificates" for path in host.local_certificates()
     ]
     run(
         "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory",

@@ -21,7 +21,6 @@ ENTER = """
 root=$1; shift
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
-mount -t tmpfs -o mode=755 tmpfs "$root/run"
 if [ -e /etc/resolv.conf ]; then
     [ -e "$root/etc/resolv.conf" ] || : > "$root/etc/resolv.conf"
     mount --bind "$(realpath /etc/resolv.conf)" "$root/etc/resolv.conf"
@@ -71,9 +70,7 @@ class Scratch:
         except ProcessFailed as failed:
             raise ProcessFailed(argv, failed.returncode, failed.output) from None
 
-    def popen(
-        self, *argv: str, env: Mapping[str, str] | None = None, user: str = "root"
-    ) -> subprocess.Popen[str]:
+    def popen(self, *argv: str, env: Mapping[str, str] | None = None, user: str = "root") -> subprocess.Popen[str]:
         """Start a command inside that goes on; its output can be read from ``.stdout``."""
         return subprocess.Popen(
             [*self._enter(user, "/", env or {}), *argv],
@@ -88,12 +85,8 @@ class Scratch:
         )  # fmt: skip
 
     def _enter(self, user: str, cwd: str, env: Mapping[str, str]) -> list[str]:
-        (self.root / "etc/apt/apt.conf.d/01lab-proxy").write_text(
-            f'Acquire::http::Proxy "{aptproxy.ensure()}";\n'
-        )
-        binds = [
-            part for outside, (inside, mode) in self.binds.items() for part in (str(outside), inside, mode)
-        ]
+        (self.root / "etc/apt/apt.conf.d/01lab-proxy").write_text(f'Acquire::http::Proxy "{aptproxy.ensure()}";\n')
+        binds = [part for outside, (inside, mode) in self.binds.items() for part in (str(outside), inside, mode)]
         home = "/root" if user == "root" else f"/home/{user}"
         variables = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home, "USER": user, **env}
         return [
@@ -122,10 +115,7 @@ def scratch(
     host.require("unshare", "mount")
     below = layers.lowerdirs(suite, layer)
     directory = Path(tempfile.mkdtemp(prefix=f"{suite}-", dir=_parent()))
-    full = {
-        Path(out): ((where, "ro") if isinstance(where, str) else where)
-        for out, where in (binds or {}).items()
-    }
+    full = {Path(out): ((where, "ro") if isinstance(where, str) else where) for out, where in (binds or {}).items()}
     try:
         with overlay.mounted(directory, below) as view:
             yield Scratch(view.root, full, network)

@@ -50,11 +50,7 @@ def _own_targets(distribution: str) -> list[tuple[str, str, str]]:
     if not run(*question).stdout:
         run("apt-get", "-qq", "update")
     rows = (line.split("|") for line in run(*question).stdout.splitlines())
-    return [
-        (uri, release, component)
-        for origin, uri, release, component in rows
-        if origin.lower() == distribution
-    ]
+    return [(uri, release, component) for origin, uri, release, component in rows if origin.lower() == distribution]
 
 
 def _suites(distribution: str) -> set[str]:

@@ -34,9 +34,7 @@ class Terminal:
     def __init__(self, argv: list[str], *, columns: int = 80, rows: int = 24) -> None:
         self._screen = pyte.HistoryScreen(columns, rows, history=2000)
         self._stream = pyte.Stream(self._screen)
-        self._child = pexpect.spawn(
-            argv[0], argv[1:], dimensions=(rows, columns), encoding="utf-8", timeout=120
-        )
+        self._child = pexpect.spawn(argv[0], argv[1:], dimensions=(rows, columns), encoding="utf-8", timeout=120)
         #: everything the program ever printed, with its control sequences
         self.raw = ""
 
@@ -96,9 +94,7 @@ class Terminal:
             if time.monotonic() > give_up:
                 raise AssertionError(f"the program does not end:\n{self.screen()}")
         self._child.close()
-        return (
-            self._child.exitstatus if self._child.exitstatus is not None else -(self._child.signalstatus or 0)
-        )
+        return self._child.exitstatus if self._child.exitstatus is not None else -(self._child.signalstatus or 0)
 
     def picture(self, path: Path) -> None:
         """Write the screen as a PNG."""

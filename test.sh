@@ -1,0 +1,76 @@
+#!/bin/bash
+# Everything that the tests need, then the tests.
+#
+#   sudo ./test.sh                    all of them
+#   ./test.sh unit                    those that need no root, in seconds
+#   sudo ./test.sh system -k reboot   booted Debian systems; what follows goes to pytest
+#   sudo ./test.sh browser --suite trixie
+#
+# What is made (a Python environment, systems to boot, the packages) is kept in
+# ~/.cache/jupyter-remote, so that the next time takes less. That directory may be removed.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+say() { printf '\e[1m== %s\e[0m\n' "$*" >&2; }
+fail() { printf 'test.sh: %s\n' "$*" >&2; exit 64; }
+
+what=all
+case "${1:-}" in
+    unit | system | browser) what=$1; shift ;;
+    vm) fail "there are no tests in virtual machines yet" ;;
+    -h | --help) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p}' "$0"; exit ;;
+    "" | -*) ;;
+    *) fail "'$1' is none of: unit system browser (see ./test.sh --help)" ;;
+esac
+[ "$what" = unit ] || [ "$(id -u)" = 0 ] || fail "booting systems needs root: sudo ./test.sh (or ./test.sh unit)"
+
+install_missing() { # PACKAGE...
+    [ "$(id -u)" = 0 ] || fail "missing on this machine: sudo apt-get install $*"
+    say "installing $*"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq install --yes --no-install-recommends "$@" >/dev/null 2>&1 ||
+        { apt-get -qq update && apt-get -qq install --yes --no-install-recommends "$@" >/dev/null; }
+}
+
+python=$(command -v python3) || { install_missing python3; python=$(command -v python3); }
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "Python 3.11 or newer is needed to run the tests; this is $("$python" --version)"
+"$python" -c 'import ensurepip, venv' 2>/dev/null || install_missing python3-venv
+command -v openssl >/dev/null || install_missing openssl
+
+cache=${JUPYTER_REMOTE_CACHE:-$HOME/.cache/jupyter-remote}
+key=$({ "$python" -c 'import sys; print(sys.version, sys.executable)'; cat requirements/*.txt; } | sha256sum | cut -c1-12)
+venv=$cache/test-venv-$key
+(
+    mkdir -p "$cache"
+    flock 9
+    if [ ! -e "$venv/ready" ]; then
+        say "making the Python environment of the tests"
+        rm -rf "$cache"/test-venv-*
+        "$python" -m venv "$venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+            -r requirements/server.txt -r requirements/kernel.txt -r requirements/tests.txt
+        touch "$venv/ready"
+    fi
+) 9>"$cache/test-venv.lock"
+
+# A unit test may start our own programs.
+export PATH="$venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1
+
+run_pytest() { "$venv/bin/python" -m pytest "$@"; }
+
+case $what in
+    unit) run_pytest tests/unit "$@" ;;
+    *)
+        say "making ready what the tests boot: systems and packages"
+        "$venv/bin/python" tests/prepare.py "$@"
+        tests=(tests)
+        [ "$what" = all ] || tests=("tests/$what")
+        for argument; do
+            # named files or tests instead of all of them
+            [ ! -e "${argument%%::*}" ] || tests=()
+        done
+        # two at a time: booted systems mostly wait, and the smallest machine has two cores
+        run_pytest -n "${JUPYTER_REMOTE_TEST_WORKERS:-2}" --dist worksteal ${tests[@]+"${tests[@]}"} "$@"
+        ;;
+esac

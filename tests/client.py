@@ -1,0 +1,278 @@
+"""A small Jupyter client of the tests' own: https with cookies, and websockets, as a browser has them.
+
+It shares no code with what it tests, and believes no certificate that it was not told to believe.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+import time
+import uuid
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+import websocket
+
+#: seconds without any answer after which something hangs
+PATIENCE = 120
+
+
+class _At(httpx.HTTPTransport):
+    """Sends every request to one address, whatever the name in its URL."""
+
+    def __init__(self, address: str, context: ssl.SSLContext) -> None:
+        super().__init__(verify=context)
+        self.address = address
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        there = httpx.Request(
+            request.method,
+            request.url.copy_with(host=self.address),
+            headers=request.headers,
+            stream=request.stream,
+            extensions={**request.extensions, "sni_hostname": request.url.host},
+        )
+        return super().handle_request(there)
+
+
+class Client:
+    """A visitor of one Jupyter.
+
+    :param address: IP address to connect to.
+    :param url: what a browser would be given, ``https://box.test/jupyter``.
+    :param ca: PEM text of the authority to believe; without it, those that this machine believes.
+    """
+
+    def __init__(self, address: str, url: str, ca: str | None = None) -> None:
+        self.address = address
+        self.url = url.rstrip("/")
+        self.context = ssl.create_default_context(cadata=ca)
+        self.http = httpx.Client(
+            transport=_At(address, self.context), follow_redirects=True, timeout=PATIENCE, trust_env=False
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.http.close()
+
+    # -- pages -----------------------------------------------------------------------------------
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        """Fetch *path* below Jupyter's own address, ``api/status``. Redirects are followed."""
+        return self.http.get(f"{self.url}/{path}", **more)
+
+    def send(self, method: str, path: str, body: object = None) -> httpx.Response:
+        """POST, PUT, PATCH or DELETE with a JSON body, and with the token against forged requests."""
+        content = None if body is None else json.dumps(body)
+        return self.http.request(
+            method, f"{self.url}/{path}", content=content, headers={"X-XSRFToken": self._cookie("_xsrf")}
+        )
+
+    def api(self, method: str, path: str, body: object = None) -> Any:
+        """As :meth:`send` to ``api/PATH``, and its JSON answer. GET too.
+
+        :raises httpx.HTTPStatusError: the answer is an error.
+        """
+        answer = self.get(f"api/{path}") if method == "GET" else self.send(method, f"api/{path}", body)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    # -- logging in ------------------------------------------------------------------------------
+
+    def login(self, password: str) -> Client:
+        """Log in, and return the client itself.
+
+        :raises AssertionError: the password is not taken.
+        """
+        assert self.try_login(password), "the password is not taken"
+        return self
+
+    def try_login(self, password: str) -> bool:
+        """Fill the login page in, as a browser does. Whether we are in afterwards."""
+        page = self.get("login")
+        page.raise_for_status()
+        found = re.search(r'name="_xsrf" value="([^"]+)"', page.text)
+        token = found.group(1) if found else self._cookie("_xsrf")
+        self.http.post(f"{self.url}/login", data={"password": password, "_xsrf": token})
+        return self.logged_in
+
+    def follow(self, link: str) -> bool:
+        """Open a login link. Whether we are in afterwards."""
+        self.http.get(link)
+        return self.logged_in
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether the server lets us at something that is not public."""
+        return self.get("api/status").status_code == 200
+
+    def _cookie(self, name: str) -> str:
+        return next((cookie.value or "" for cookie in self.http.cookies.jar if cookie.name == name), "")
+
+    # -- websockets ------------------------------------------------------------------------------
+
+    def websocket(self, path: str, origin: str | None = None) -> websocket.WebSocket:
+        """Open a websocket below Jupyter's address, from a page of its own origin.
+
+        :param origin: pretend that the page is from elsewhere.
+        :raises websocket.WebSocketBadStatusException: the server refuses; ``status_code`` says how.
+        """
+        parts = urlsplit(self.url)
+        assert parts.hostname
+        plain = socket.create_connection((self.address, parts.port or 443), timeout=PATIENCE)
+        secure = self.context.wrap_socket(plain, server_hostname=parts.hostname)
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.http.cookies.jar)
+        return websocket.create_connection(
+            f"wss://{parts.netloc}{parts.path}/{path}",
+            socket=secure,
+            cookie=cookies,
+            origin=origin or f"https://{parts.netloc}",
+            timeout=PATIENCE,
+        )
+
+    def start_kernel(self, name: str | None = None) -> Kernel:
+        """Start a kernel, the default one without *name*, and connect to it."""
+        made = self.api("POST", "kernels", {"name": name} if name else {})
+        return self.connect(made["id"])
+
+    def connect(self, kernel_id: str) -> Kernel:
+        """Connect to a kernel that runs."""
+        session = uuid.uuid4().hex
+        return Kernel(
+            self, kernel_id, session, self.websocket(f"api/kernels/{kernel_id}/channels?session_id={session}")
+        )
+
+    def open_terminal(self) -> TerminalSocket:
+        """Start a terminal on the server."""
+        name = self.api("POST", "terminals")["name"]
+        return TerminalSocket(name, self.websocket(f"terminals/websocket/{quote(name)}"))
+
+    def events(self) -> websocket.WebSocket:
+        """Subscribe to the server's events."""
+        return self.websocket("api/events/subscribe")
+
+
+@dataclass
+class Executed:
+    """What came of a cell."""
+
+    #: everything it printed
+    text: str = ""
+    #: the last expression's value, as text
+    value: str | None = None
+    #: name and message of the exception that ended it
+    error: str | None = None
+    messages: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Kernel:
+    """A connection to a kernel."""
+
+    client: Client
+    id: str
+    session: str
+    channels: websocket.WebSocket
+
+    def submit(self, code: str) -> str:
+        """Send *code* and do not wait; returns the message's id."""
+        return self.send("shell", "execute_request", {"code": code, "silent": False, "store_history": True})
+
+    def send(self, channel: str, kind: str, content: dict[str, Any]) -> str:
+        """Send any message; returns its id."""
+        name = uuid.uuid4().hex
+        header = {"msg_id": name, "msg_type": kind, "username": "", "session": self.session, "version": "5.3"}
+        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": channel}
+        self.channels.send(json.dumps({**message, "buffers": []}))
+        return name
+
+    def execute(self, code: str) -> Executed:
+        """Run *code* and wait until it is done.
+
+        :raises AssertionError: nothing comes for two minutes.
+        """
+        return self.result(self.submit(code))
+
+    def result(self, request: str) -> Executed:
+        """What comes of a request sent before; waits for its end."""
+        done = Executed()
+        replied = idle = False
+        while not (replied and idle):
+            message = self.receive()
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            done.messages.append(message)
+            kind, content = message["msg_type"], message["content"]
+            if kind == "stream":
+                done.text += content["text"]
+            elif kind == "execute_result":
+                done.value = content["data"]["text/plain"]
+            elif kind == "error":
+                done.error = f"{content['ename']}: {content['evalue']}"
+            elif kind == "execute_reply":
+                replied = True
+            elif kind == "status":
+                idle = content["execution_state"] == "idle"
+        return done
+
+    def receive(self) -> dict[str, Any]:
+        """The next message of any channel."""
+        try:
+            frame = self.channels.recv()
+        except websocket.WebSocketTimeoutException:
+            raise AssertionError(f"nothing came from kernel {self.id} for {PATIENCE} s") from None
+        message: dict[str, Any] = json.loads(frame)
+        return message
+
+    def interrupt(self) -> None:
+        """What the square button does."""
+        self.client.api("POST", f"kernels/{self.id}/interrupt")
+
+    def shut_down(self) -> None:
+        """End it."""
+        self.channels.close()
+        self.client.api("DELETE", f"kernels/{self.id}")
+
+
+@dataclass
+class TerminalSocket:
+    """A terminal on the server."""
+
+    name: str
+    channel: websocket.WebSocket
+
+    def type(self, text: str) -> None:
+        """Type *text*; ``\\r`` is Enter."""
+        self.channel.send(json.dumps(["stdin", text]))
+
+    def run(self, line: str) -> str:
+        """Run a shell line and return what it printed."""
+        end = uuid.uuid4().hex
+        # the quotes keep what is typed, and echoed, apart from what is printed
+        self.type(f"{line}; printf '%s%s\\n' {end[:8]} {end[8:]}\r")
+        return self.read_until(end).rpartition(end)[0].replace("\r", "").partition("\n")[2].rstrip("\n")
+
+    def read_until(self, text: str) -> str:
+        """All that appears until *text* does.
+
+        :raises AssertionError: it does not.
+        """
+        seen = ""
+        give_up = time.monotonic() + PATIENCE
+        while text not in seen:
+            if time.monotonic() > give_up:
+                raise AssertionError(f"{text!r} does not appear in the terminal:\n{seen}")
+            kind, *values = json.loads(self.channel.recv())
+            if kind == "stdout":
+                seen += values[0]
+        return seen

@@ -1,0 +1,88 @@
+"""Fixtures that all tests share. tests/README.md says how to write a test with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from lab.box import Box, Person, sweep
+
+from tests import installed
+from tests.client import Client
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--suite", default=",".join(installed.SUITES), help="releases to test on, by codename (default: %(default)s)"
+    )
+    parser.addoption("--no-build", action="store_true", help="take the packages in dist/ as they are")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "suite" in metafunc.fixturenames:
+        suites = metafunc.config.getoption("suite").split(",")
+        metafunc.parametrize("suite", suites, scope="session")
+
+
+@pytest.fixture(scope="session")
+def deb(suite: str, pytestconfig: pytest.Config) -> Path:
+    """The built package of this release."""
+    return installed.deb(suite, build=not pytestconfig.getoption("no_build"))
+
+
+@pytest.fixture
+def bare_box(suite: str) -> Iterator[Box]:
+    """A server as it comes: alice is the only person on it, there is no Apache and nothing of ours."""
+    with Box(suite, layer="plain") as box:
+        yield box
+
+
+@pytest.fixture
+def fresh_box(suite: str) -> Iterator[Box]:
+    """A server with alice, bob and an Apache that serves its start page; nothing of ours."""
+    with Box(suite, layer="box") as box:
+        yield box
+
+
+@pytest.fixture
+def box(suite: str, deb: Path) -> Iterator[Box]:
+    """A server with alice, bob, Apache and our package, installed for alice with ``installed.PASSWORD``."""
+    with Box(suite, layer=installed.layer(suite, deb)) as box:
+        yield box
+
+
+@pytest.fixture
+def alice(box: Box) -> Person:
+    """The owner of the Jupyter in ``box``."""
+    return box.as_user("alice")
+
+
+@pytest.fixture
+def bob(box: Box) -> Person:
+    """Another person in ``box``, who has no business with alice's Jupyter."""
+    return box.as_user("bob")
+
+
+@pytest.fixture
+def client() -> Iterator[Callable[..., Client]]:
+    """Makes visitors: ``client(box).login(PASSWORD)``. Each trusts the authority of its box and no other.
+
+    ``client(box, base_url="/lab")`` for another place than /jupyter.
+    """
+    with ExitStack() as opened:
+
+        def visitor(box: Box, base_url: str = "/jupyter") -> Client:
+            url = f"https://{box.hostname}{base_url}"
+            return opened.enter_context(Client(box.ip, url, box.read("/var/lib/jupyter-remote/ca.crt")))
+
+        yield visitor
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _leftovers() -> None:
+    """Boxes of a run that was killed are in nobody's way."""
+    if os.geteuid() == 0:
+        sweep()

@@ -1,0 +1,52 @@
+"""The package, built and installed: once for all tests."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+from lab import cache, layers
+from lab.box import Box
+
+from jupyter_remote.run import die, run, say
+
+TOP = Path(__file__).resolve().parent.parent
+SUITES = ["bookworm", "trixie"]
+
+OWNER = "alice"
+#: also shows that blanks, quotes and other alphabets in a password are nothing special
+PASSWORD = "correct horse 'ñ' $battery"
+ANSWERS = {
+    "jupyter-remote/user": OWNER,
+    "jupyter-remote/password": PASSWORD,
+    "jupyter-remote/password-again": PASSWORD,
+}
+
+
+def deb(suite: str, *, build: bool = True) -> Path:
+    """The package for *suite*, built when it is missing or older than its sources.
+
+    :param build: without it the package is taken as it lies in dist/.
+    :raises Mistake: it does not build, or is not there.
+    """
+    if build:
+        run(sys.executable, TOP / "tools/build-deb", suite, capture=False)
+    found = sorted((TOP / "dist" / suite).glob("jupyter-remote_*.deb"))
+    if not found:
+        die(f"there is no package for {suite} in dist/{suite}", hint=f"sudo tools/build-deb {suite}")
+    return found[-1]
+
+
+def layer(suite: str, package: Path) -> str:
+    """A layer with *package* installed beside Apache, for alice, with :data:`PASSWORD`; its name."""
+    facts = hashlib.sha256(package.read_bytes())
+    facts.update(repr([layers.ensure(suite, "box"), sorted(ANSWERS.items())]).encode())
+    name = f"installed-{facts.hexdigest()[:12]}"
+    with cache.locked(cache.directory() / f"{suite}-{name}"):
+        if not layers.is_frozen(suite, name):
+            say(f"installing {package.name} in a box of {suite}")
+            with Box(suite, layer="box") as box:
+                box.install(package, ANSWERS)
+                box.freeze(name)
+    return name

@@ -1,0 +1,43 @@
+"""Make the systems and packages of a test run before it begins, one after the other, with progress.
+
+The fixtures would make them too; but then two workers of pytest wait for each other in silence.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TOP / "src"), str(TOP / "tools"), str(TOP)]
+
+from lab import host, layers  # noqa: E402
+
+from jupyter_remote.run import Mistake, ProcessFailed, say  # noqa: E402
+from tests import installed  # noqa: E402
+
+
+def main(arguments: list[str]) -> int:
+    """*arguments* are pytest's; ours among them are ``--suite`` and ``--no-build``. Returns the exit code."""
+    chosen = installed.SUITES
+    for position, argument in enumerate(arguments):
+        if argument.startswith("--suite"):
+            _, _, joined = argument.partition("=")
+            chosen = (joined or arguments[position + 1]).split(",")
+    try:
+        host.require_root("booting systems")
+        host.require(*host.PACKAGES, *host.FILES)
+        for suite in chosen:
+            for layer in ("plain", "box"):
+                layers.ensure(suite, layer)
+            say(f"building the package for {suite}, unless it is there")
+            deb = installed.deb(suite, build="--no-build" not in arguments)
+            installed.layer(suite, deb)
+    except (Mistake, ProcessFailed) as failed:
+        say(f"test.sh: {failed}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,24 @@
+"""Fixtures of the tests on booted systems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from lab.box import Box
+
+from tests.container import Container, plain_container
+from tests.website import Website
+
+
+@pytest.fixture
+def website(fresh_box: Box) -> Website:
+    """A site that is served by the Apache of ``fresh_box`` before we come: pages, an alias, a redirect."""
+    return Website.set_up(fresh_box)
+
+
+@pytest.fixture
+def container(suite: str) -> Iterator[Container]:
+    """A plain container: no systemd runs in it; its own network, in which apt reaches packages."""
+    with plain_container(suite) as inside:
+        yield inside
