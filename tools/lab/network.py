@@ -43,6 +43,11 @@ class Address:
     def _link(self) -> str:
         return f"jrlab-v{self.number}"
 
+    @property
+    def _mac(self) -> str:
+        # one per IP address: this machine still knows the last user's for a minute
+        return f"02:6a:72:00:00:{self.number:02x}"
+
 
 def claim() -> Address:
     """A free address with its network namespace, joined to the bridge. :func:`release` gives it back.
@@ -59,19 +64,8 @@ def claim() -> Address:
         run("ip", "netns", "add", address.namespace)
     # a namespace that is being torn down keeps its link for a moment
     run("ip", "link", "del", address._link, check=False)
-    run(
-        "ip",
-        "link",
-        "add",
-        address._link,
-        "type",
-        "veth",
-        "peer",
-        "name",
-        "host0",
-        "netns",
-        address.namespace,
-    )
+    peer = ("peer", "name", "host0", "address", address._mac, "netns", address.namespace)
+    run("ip", "link", "add", address._link, "type", "veth", *peer)
     run("ip", "link", "set", address._link, "master", BRIDGE, "up")
     connect(address)
     return address

@@ -23,6 +23,8 @@ KEYS = {
     "ctrl-c": "\x03",
     "ctrl-d": "\x04",
 }
+#: "application cursor keys", DEC's private mode 1, as pyte keeps it
+_CURSOR_KEYS = 1 << 5
 
 
 class Terminal:
@@ -76,7 +78,10 @@ class Terminal:
     def press(self, *keys: str) -> None:
         """Press keys by their names (:data:`KEYS`)."""
         for key in keys:
-            self._child.send(KEYS[key])
+            code = KEYS[key]
+            if _CURSOR_KEYS in self._screen.mode and code.startswith("\x1b["):
+                code = code.replace("[", "O")  # what a terminal sends to a program that asked for it
+            self._child.send(code)
             time.sleep(0.02)  # a program takes an escape sequence that is split, or joined, for other keys
 
     def answer(self, text: str) -> None:
