@@ -1,0 +1,264 @@
+"""The main job: one command on a fresh server, and a person far away runs a cell on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import websocket
+from lab.box import NONINTERACTIVE, Box, Person
+from lab.terminal import Terminal
+
+from jupyter_remote.run import run
+from tests.client import Client
+from tests.container import Container
+from tests.installed import ANSWERS, OWNER, PASSWORD
+from tests.website import Website
+
+MakeClient = Callable[..., Client]
+
+
+# --- installing --------------------------------------------------------------------------------------
+
+
+def test_one_command_on_a_bare_server_and_a_cell_runs(bare_box: Box, deb: Path, client: MakeClient):
+    """No Apache, no Python, no preseeded owner: there is one person, so it is theirs."""
+    bare_box.install(deb, {"jupyter-remote/password": PASSWORD, "jupyter-remote/password-again": PASSWORD})
+    assert bare_box.sh("jupyter-remote config get user") == OWNER
+    assert bare_box.state == "running"
+    assert bare_box.sh("systemctl --failed --no-legend") == ""
+    kernel = client(bare_box).login(PASSWORD).start_kernel()
+    assert kernel.execute("6 * 7").value == "42"
+
+
+def test_the_first_notebook_runs_offline_in_an_environment_of_the_owners_own(box: Box, client: MakeClient):
+    kernel = client(box).login(PASSWORD).start_kernel()
+    told = kernel.execute("import getpass, os, sys; print(getpass.getuser(), os.getcwd(), sys.prefix)").text.split()
+    assert told[:2] == ["alice", "/home/alice"]
+    assert told[2].startswith("/var/lib/jupyter-remote/users/alice/")
+    assert box.sh(f"stat -c %U {told[2]}") == "alice"
+    # pip is there and installs into the same environment; from a directory, since a box has no network
+    make = 'printf \'[project]\\nname="probe"\\nversion="1"\\n\' > pyproject.toml && touch probe.py'
+    box.as_user("alice").sh(f"mkdir probe && cd probe && {make}")
+    assert kernel.execute("%pip --version").error is None
+    assert told[2] in kernel.execute("%pip --version").text
+
+
+def test_without_a_password_it_is_locked_and_a_link_opens_it(bare_box: Box, deb: Path, client: MakeClient):
+    said = bare_box.install(deb)
+    assert "jupyter-remote url" in said
+    assert bare_box.is_active("jupyter-remote.service")
+    for guess in ("", "password", "jupyter", "!", "alice"):
+        assert not client(bare_box).try_login(guess)
+    assert client(bare_box).get("api/kernels").status_code in (401, 403)
+    visitor = client(bare_box)
+    assert visitor.follow(bare_box.as_user("alice").sh("jupyter-remote url"))
+    assert visitor.start_kernel().execute("1 + 1").value == "2"
+
+
+def ask(box: Box, deb: Path, frontend: str) -> Terminal:
+    """Start the installation on a terminal with debconf's questions."""
+    box.sh("apt-get -qq update")
+    return box.terminal(f"apt-get install --yes {box.put(deb)}", env={"DEBIAN_FRONTEND": frontend})
+
+
+@pytest.mark.parametrize("frontend", ["dialog", "teletype", "readline"])
+def test_a_person_answers_two_questions(bare_box: Box, deb: Path, client: MakeClient, frontend: str, tmp_path: Path):
+    if frontend == "readline":
+        # Term::ReadLine's own Stub is part of Perl; the GNU one is what a person would have
+        bare_box.sh("apt-get -qq update && apt-get -qq install --yes libterm-readline-gnu-perl", env=NONINTERACTIVE)
+    with ask(bare_box, deb, frontend) as terminal:
+        terminal.expect("Password to log in to Jupyter:", timeout=600)
+        terminal.picture(tmp_path / f"{frontend}.png")
+        terminal.answer("typed by hand")
+        terminal.expect("type the password again")
+        terminal.answer("typed by hand")
+        assert terminal.wait() == 0, terminal.screen()
+        assert "typed by hand" not in terminal.raw
+    assert bare_box.sh("jupyter-remote config get user") == OWNER
+    assert client(bare_box).login("typed by hand").start_kernel().execute("2 ** 10").value == "1024"
+
+
+@pytest.mark.parametrize("frontend", ["dialog", "teletype"])
+def test_two_passwords_that_differ_are_asked_again(bare_box: Box, deb: Path, client: MakeClient, frontend: str):
+    with ask(bare_box, deb, frontend) as terminal:
+        terminal.expect("Password to log in to Jupyter:", timeout=600)
+        terminal.answer("first")
+        terminal.expect("type the password again")
+        terminal.answer("fist")
+        terminal.expect("not the same")
+        terminal.press("enter")
+        terminal.expect("Password to log in to Jupyter:")
+        terminal.answer("second")
+        terminal.expect("type the password again")
+        terminal.answer("second")
+        assert terminal.wait() == 0, terminal.screen()
+    assert not client(bare_box).try_login("first")
+    assert client(bare_box).try_login("second")
+
+
+def test_two_people_on_the_machine_are_a_question(fresh_box: Box, deb: Path, client: MakeClient):
+    with ask(fresh_box, deb, "dialog") as terminal:
+        terminal.expect("Owner of this Jupyter:", timeout=600)
+        terminal.answer("bob")
+        for _ in range(2):
+            terminal.expect("assword")
+            terminal.answer("bobs own")
+        assert terminal.wait() == 0, terminal.screen()
+    told = client(fresh_box).login("bobs own").start_kernel().execute("import getpass; getpass.getuser()")
+    assert told.value == "'bob'"
+
+
+def test_an_existing_website_answers_byte_for_byte_as_before(website: Website, deb: Path):
+    before = website.answers()
+    website.box.install(deb, ANSWERS)
+    assert website.answers() == before
+
+
+def test_a_container_without_systemd_installs_and_serves_in_the_foreground(container: Container, deb: Path):
+    container.install(deb, ANSWERS)
+    assert container.attempt("systemctl is-system-running").stdout.strip() == "offline"
+    server = container.start("jupyter-remote run")
+    try:
+        socket = "/run/jupyter-remote/http.sock"
+        ask_it = f"curl --silent --fail --unix-socket {socket} http://localhost/jupyter/api"
+        answer = container.sh(f"for _ in $(seq 100); do {ask_it} && exit 0; sleep 0.2; done; exit 1")
+        assert "version" in json.loads(answer)
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+# --- who runs it, and who may open it ----------------------------------------------------------------
+
+
+def test_the_server_is_the_owners_and_its_socket_is_for_apache_and_the_owner(box: Box, bob: Person, alice: Person):
+    server = box.sh("ps -o user= -p $(systemctl show -P MainPID jupyter-remote.service)")
+    assert server.strip() == "alice"
+    assert box.sh("stat -c '%U:%G %a' /run/jupyter-remote/http.sock") == "alice:www-data 660"
+    request = "curl --silent --fail --unix-socket /run/jupyter-remote/http.sock http://localhost/jupyter/api"
+    assert "version" in json.loads(alice.sh(request))
+    assert bob.attempt(request).returncode != 0
+    assert box.sh("ss --listening --tcp --no-header --numeric --processes | grep -v apache2 || true") == ""
+
+
+def test_the_name_of_another_site_is_not_answered(box: Box, client: MakeClient):
+    visitor = client(box)
+    assert visitor.get("api", headers={"Host": "box.test"}).status_code == 200
+    assert visitor.get("api", headers={"Host": "evil.example"}).status_code != 200
+
+
+def test_nothing_but_the_login_page_is_open_to_a_stranger(box: Box, client: MakeClient):
+    stranger = client(box)
+    for path in ("api/contents", "api/kernels", "api/sessions", "api/terminals", "api/status", "files/.bashrc"):
+        assert stranger.http.get(f"{stranger.url}/{path}", follow_redirects=False).status_code in (302, 401, 403), path
+    for path in ("api/events/subscribe", "terminals/websocket/1"):
+        with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+            stranger.websocket(path)
+        assert refused.value.status_code in (401, 403, 404)
+
+
+def test_a_page_from_elsewhere_cannot_use_the_owners_login(box: Box, client: MakeClient):
+    owner = client(box).login(PASSWORD)
+    kernel = owner.start_kernel()
+    for path in (f"api/kernels/{kernel.id}/channels", "api/events/subscribe"):
+        with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+            owner.websocket(path, origin="https://evil.example")
+        assert refused.value.status_code == 403
+    assert owner.http.post(f"{owner.url}/api/kernels").status_code == 403, "without the token"
+
+
+# --- the one rule: whatever is a websocket goes through ----------------------------------------------
+
+
+def test_kernels_terminals_and_events_go_through_apache(box: Box, client: MakeClient):
+    visitor = client(box).login(PASSWORD)
+    events = visitor.events()
+    kernel = visitor.start_kernel()
+    assert "start" in events.recv()
+    assert kernel.execute("print('a\\nb')").text == "a\nb\n"
+    assert kernel.execute("1 / 0").error == "ZeroDivisionError: division by zero"
+    terminal = visitor.open_terminal()
+    assert terminal.run("id -un; echo $((6 * 7))") == "alice\n42"
+    kernel.shut_down()
+
+
+def test_a_running_cell_can_be_interrupted(box: Box, client: MakeClient):
+    kernel = client(box).login(PASSWORD).start_kernel()
+    request = kernel.submit("print('begun', flush=True)\nimport time\ntime.sleep(1000)")
+    while kernel.receive()["msg_type"] != "stream":
+        pass
+    kernel.interrupt()
+    assert (kernel.result(request).error or "").startswith("KeyboardInterrupt")
+    assert kernel.execute("'well'").value == "'well'"
+
+
+def test_a_big_answer_and_a_big_upload_go_through(box: Box, client: MakeClient):
+    visitor = client(box).login(PASSWORD)
+    assert visitor.start_kernel().execute("print('x' * 2_000_000)").text == "x" * 2_000_000 + "\n"
+    body = {"type": "file", "format": "text", "content": "y" * 20_000_000}
+    visitor.api("PUT", "contents/big.txt", body)
+    assert box.sh("stat -c '%s %U' /home/alice/big.txt") == "20000000 alice"
+
+
+def test_the_address_without_the_slash_leads_on(box: Box, client: MakeClient):
+    visitor = client(box)
+    assert visitor.http.get(visitor.url).url.path == "/jupyter/login"
+
+
+# --- always there ------------------------------------------------------------------------------------
+
+
+def test_it_is_ready_when_systemctl_restart_returns(box: Box):
+    for _ in range(3):
+        # the socket of the server itself, and one try
+        box.sh(
+            "systemctl restart jupyter-remote && "
+            "curl --silent --fail --max-time 5 --unix-socket /run/jupyter-remote/http.sock http://localhost/jupyter/api"
+        )
+
+
+def test_a_request_during_a_restart_waits_instead_of_failing(box: Box, client: MakeClient):
+    visitor = client(box)
+    codes: list[int] = []
+    restart = Thread(target=lambda: [box.sh("systemctl restart jupyter-remote") for _ in range(3)])
+    restart.start()
+    while restart.is_alive():
+        codes.append(visitor.get("api").status_code)
+    restart.join()
+    codes.append(visitor.get("api").status_code)
+    assert set(codes) == {200}
+
+
+def test_it_comes_back_after_a_crash_and_a_login_is_kept(box: Box, client: MakeClient):
+    visitor = client(box).login(PASSWORD)
+    before = box.sh("systemctl show -P MainPID jupyter-remote.service")
+    box.sh(f"kill -KILL {before}")
+    assert visitor.logged_in
+    assert box.sh("systemctl show -P MainPID jupyter-remote.service") not in (before, "0")
+
+
+def test_a_server_that_hangs_is_replaced(box: Box, client: MakeClient):
+    before = box.sh("systemctl show -P MainPID jupyter-remote.service")
+    box.sh("systemctl show -P WatchdogUSec jupyter-remote.service | grep -v infinity")
+    box.sh(f"kill -STOP {before}")
+    box.sh(f"until [ $(systemctl show -P MainPID jupyter-remote.service) != {before} ]; do sleep 1; done", timeout=300)
+    assert client(box).login(PASSWORD).start_kernel().execute("3 * 3").value == "9"
+
+
+def test_a_reboot_brings_everything_back(box: Box, client: MakeClient):
+    visitor = client(box).login(PASSWORD)
+    box.reboot()
+    assert box.state == "running"
+    assert visitor.logged_in
+    assert visitor.start_kernel().execute("5 * 5").value == "25"
+
+
+def test_the_certificate_is_for_this_machine_and_one_file_makes_it_trusted(box: Box):
+    authority = box.path("/var/lib/jupyter-remote/ca.crt")
+    where = ("--resolve", f"{box.hostname}:443:{box.ip}", f"{box.url}/api")
+    assert run("curl", "--silent", "--show-error", *where, check=False).returncode == 60
+    assert "version" in run("curl", "--silent", "--fail", "--cacert", authority, *where).stdout
