@@ -1,0 +1,129 @@
+"""The server, put together: what systemd gave, what server.json says, and Jupyter."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from jupyter_core.utils import ensure_event_loop
+from jupyter_server.serverapp import ServerApp
+from tornado.httpserver import HTTPServer
+
+from . import config, instance, unit
+from .door import LOCAL_PROXIES, Door
+from .environment import VERSION, DefaultEnvironment
+from .identity import read_hash
+from .notify import Notifier
+from .secret import cookie_key
+
+#: Seconds that requests which are being answered get when the server stops.
+PATIENCE = 1.5
+
+
+class JupyterRemote(ServerApp):
+    """Jupyter's server with our door, our login, our kernels, and an end in order."""
+
+    told: instance.Instance
+    unit: unit.Unit
+    environment: DefaultEnvironment
+
+    def __init__(self, told: instance.Instance, given: unit.Unit, **kwargs: Any) -> None:
+        self.told = told
+        self.unit = given
+        self._notifier = Notifier(given.notify_socket, given.watchdog)
+        self._end: asyncio.Task[None] | None = None
+        self.password_hash = read_hash(given.credentials)
+        key = cookie_key(given.state / "cookie-secret", self.password_hash)
+        self._pins = config.pinned(told, given, key)
+        super().__init__(config=config.decided(type(self).__name__, self._pins, told), **kwargs)
+        self.no_browser_open_file = True
+        self.environment = DefaultEnvironment(given.state / f"python{VERSION}", given.wheels, self.log)
+
+    # -- start --------------------------------------------------------------------------------------
+
+    @property
+    def config_file_paths(self) -> list[str]:
+        """Where Jupyter's configuration files are, the strongest first; the extensions use it too."""
+        return [*super().config_file_paths, str(config.DEFAULTS)]
+
+    def init_signal(self) -> None:
+        """Not by Python's signal handlers: Jupyter's logs inside of one, which can raise, and the signal
+        is lost. Until the loop runs there is nothing to end in order, and a signal just ends us."""
+
+    def init_configurables(self) -> None:
+        """Managers and the login."""
+        self._pin()
+        super().init_configurables()
+
+    def init_webapp(self) -> None:
+        """The application, with what is ours set for the last time."""
+        self._pin()
+        super().init_webapp()
+
+    def _pin(self) -> None:
+        for name, value in self._pins.items():
+            setattr(self, name, value)
+
+    def init_httpserver(self) -> None:
+        """Our door in front of the application, on the sockets that systemd holds."""
+        self.door = Door(self.told, self.web_app.find_handler, self.identity_provider.is_logged_in, self.log)
+        self._http_server = HTTPServer(
+            self.door,
+            xheaders=True,
+            trusted_downstream=LOCAL_PROXIES,
+            max_body_size=self.max_body_size,
+            max_buffer_size=self.max_buffer_size,
+        )
+        self.io_loop.add_callback(self._open)
+
+    def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        self.http_server.add_sockets(self.unit.sockets)
+        self._notifier.ready(f"Serving {self.told.address}")
+        self.environment.start()
+
+    def running_server_info(self, kernel_count: bool = True) -> str:
+        """One line for the log."""
+        del kernel_count
+        return f"Serving {self.told.notebook_dir} at {self.told.address}"
+
+    # -- end ----------------------------------------------------------------------------------------
+
+    def stop(self, from_signal: bool = False) -> None:
+        """Begin the planned stop, if it has not begun. Must be called in the event loop."""
+        del from_signal
+        if self._end is None:
+            self._end = asyncio.get_running_loop().create_task(self._leave())
+
+    async def _leave(self) -> None:
+        self._notifier.stopping("Answering the last requests")
+        left = await self.door.close(self.http_server, PATIENCE)
+        if left:
+            self.log.warning("Stopped with %d requests unanswered after %s s.", left, PATIENCE)
+        # Kernels, terminals, extensions; then the loop ends.
+        super().stop()
+
+
+def serve(server_json: Path) -> None:
+    """Serve until a signal comes; returns after a planned stop.
+
+    :raises Mistake: server.json, or what systemd gave, is not usable.
+    """
+    told = instance.load(server_json)
+    given = unit.take()
+    # Connection files and sockets of kernels. Not removed from the environment of kernels and
+    # terminals: `jupyter console --existing` finds a running kernel by it.
+    os.environ["JUPYTER_RUNTIME_DIR"] = str(given.runtime)
+    ensure_event_loop()
+    app = JupyterRemote.instance(told, given)
+    app.initialize([])
+    # What has been made so far stays: it need not be looked through for garbage again.
+    gc.freeze()
+    gc.enable()
+    app.start()

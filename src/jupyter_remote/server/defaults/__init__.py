@@ -1,0 +1,5 @@
+"""Jupyter configuration files that everything else overrules, the owner's ``~/.jupyter`` included.
+
+They suit a machine that is used from afar: no button that stops a server which systemd starts again at
+once, and nothing asked of, or told to, machines elsewhere.
+"""

@@ -1,0 +1,276 @@
+"""The way in: what is asked of a request before any handler of Jupyter or of an extension sees it.
+
+Two questions: does the browser call us by a name that is ours, and is somebody logged in. Handlers
+ask the second one again, each for itself; asking here first means that a handler which forgets to
+is not an open door.
+
+Behind Apache only Apache can connect, and what it says about the client (``X-Real-IP``,
+``X-Forwarded-Proto``) is true. With ``listen`` set to a port, every local user can connect and claim
+to be any address; it is used for the log only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import logging
+import re
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+from http.client import responses
+from urllib.parse import quote
+
+from tornado import httputil
+from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
+from tornado.httpserver import HTTPServer
+from tornado.websocket import WebSocketHandler
+
+from . import pages, upstream
+from .instance import Instance
+
+#: Addresses whose X-Forwarded-For entry is a proxy of this machine and never the client.
+LOCAL_PROXIES = ["127.0.0.1", "::1"]
+
+#: Below the base URL, without login: the login itself, what its page needs, and the version number.
+PUBLIC = re.compile(r"(login|logout|api)|static/.+", re.DOTALL)
+
+#: Browsers and robots ask for these at the root of the site. Here upstream's handler for them fails.
+NOT_HERE = ("favicon.ico", "robots.txt")
+
+_PORT = re.compile(r":[0-9]*\Z")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+Find = Callable[[httputil.HTTPServerRequest], httputil.HTTPMessageDelegate]
+
+
+class Door(httputil.HTTPServerConnectionDelegate):
+    """Stands in front of tornado's application, and knows who is inside."""
+
+    def __init__(
+        self,
+        instance: Instance,
+        inside: Find,
+        is_logged_in: Callable[[httputil.HTTPServerRequest], bool],
+        log: logging.Logger,
+    ) -> None:
+        """
+        :param inside: the application's own way to find the handler of a request.
+        :param is_logged_in: whether a request comes from somebody who has logged in.
+        """
+        self.instance = instance
+        self.log = log
+        self._inside = inside
+        self._is_logged_in = is_logged_in
+        self._names = {*instance.server_names, "localhost"}
+        self._visits: weakref.WeakKeyDictionary[HTTP1ServerConnection, _Visit] = weakref.WeakKeyDictionary()
+        self._websockets: weakref.WeakSet[WebSocketHandler] = weakref.WeakSet()
+
+    # -- who may come in ----------------------------------------------------------------------------
+
+    def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
+        assert isinstance(server_conn, HTTP1ServerConnection)
+        assert isinstance(request_conn, HTTP1Connection)
+        visit = _Visit(self, server_conn, request_conn, first=server_conn not in self._visits)
+        self._visits[server_conn] = visit
+        return visit
+
+    def find(self, request: httputil.HTTPServerRequest) -> httputil.HTTPMessageDelegate:
+        """Whoever answers this request: the application, or a refusal."""
+        host = host_name(request.host)
+        if not self._is_ours(host):
+            shown = host if _NAME.fullmatch(host) else ""
+            self.log.warning(
+                "Refused: %s asked for the name %s, which is not one of this server's.",
+                request.remote_ip,
+                shown or ascii(host)[:80],
+            )
+            return _Answer(request, 403, pages.unknown_name(shown))
+        base = self.instance.base_url
+        below = request.path.startswith(base)
+        if below and request.path[len(base) :] in NOT_HERE:
+            return _Answer(request, 404)
+        if (below and PUBLIC.fullmatch(request.path[len(base) :])) or self._is_logged_in(request):
+            return self._inside(request)
+        if request.method in ("GET", "HEAD") and not self._is_for_programs(request):
+            return _Answer(
+                request,
+                302,
+                headers={
+                    "Location": f"{base}login?next={quote(request.uri or base, safe='')}" if below else f"{base}login"
+                },
+            )
+        self.log.info(
+            "Refused: %s %s from %s is not logged in.",
+            request.method,
+            ascii(request.path)[1:-1],
+            request.remote_ip,
+        )
+        return _Answer(
+            request,
+            403,
+            json.dumps({"message": "Forbidden", "reason": "Not logged in"}),
+            {"Content-Type": "application/json"},
+        )
+
+    def _is_ours(self, host: str) -> bool:
+        if host in self._names:
+            return True
+        try:
+            # DNS rebinding needs a name; an address cannot lie about who is asked.
+            ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return True
+
+    def _is_for_programs(self, request: httputil.HTTPServerRequest) -> bool:
+        """No page that a person looks at: a redirect to the login page would only confuse."""
+        path = request.path[len(self.instance.base_url) :]
+        return (
+            path.startswith(("api/", "lab/api/", "files/"))
+            or request.headers.get("Upgrade", "").lower() == "websocket"
+            or request.headers.get("Sec-Fetch-Mode", "navigate") not in ("navigate", "nested-navigate")
+        )
+
+    # -- how they leave -----------------------------------------------------------------------------
+
+    async def close(self, server: HTTPServer, patience: float, grace: float = 0.3) -> int:
+        """Let nobody in any more, answer whoever is inside, close the websockets with 1012.
+
+        The listening sockets are closed in this process only. systemd holds them: who connects from
+        now on waits there for the next process.
+
+        :param patience: seconds that requests which are being answered get.
+        :param grace: seconds for a connection that was accepted, but has not said anything yet.
+        :returns: how many requests were not answered in that time.
+        """
+        server.stop()
+        upstream.end_keep_alive(server)
+        told: set[WebSocketHandler] = set()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while (waited := loop.time() - began) < patience:
+            talking = [websocket for websocket in self._websockets if upstream.is_connected(websocket)]
+            # Each time round: a handshake may have been under way.
+            for websocket in talking:
+                if websocket not in told:
+                    told.add(websocket)
+                    # 1012, service restart: Jupyter's clients connect again by themselves.
+                    with contextlib.suppress(Exception):
+                        websocket.close(1012, "The server restarts")
+            if not talking and not any(visit.is_inside(waited < grace) for visit in self._all()):
+                break
+            await asyncio.sleep(0.005)
+        left = sum(visit.is_inside(False) for visit in self._all())
+        await server.close_all_connections()
+        return left
+
+    def _all(self) -> Iterator[_Visit]:
+        return iter(list(self._visits.values()))
+
+    def welcome(self, websocket: WebSocketHandler) -> None:
+        """Remember a websocket, so that it can be closed in order."""
+        self._websockets.add(websocket)
+
+
+class _Visit(httputil.HTTPMessageDelegate):
+    """One request, from the moment its connection is ready for it until the next one."""
+
+    def __init__(
+        self, door: Door, server_conn: HTTP1ServerConnection, request_conn: HTTP1Connection, first: bool
+    ) -> None:
+        self._door = door
+        # Weak: the door's dictionary is keyed by it.
+        self._server_conn = weakref.ref(server_conn)
+        self._request_conn = request_conn
+        self._first = first
+        self._delegate: httputil.HTTPMessageDelegate | None = None
+
+    def headers_received(
+        self, start_line: httputil.RequestStartLine | httputil.ResponseStartLine, headers: httputil.HTTPHeaders
+    ) -> Awaitable[None] | None:
+        assert isinstance(start_line, httputil.RequestStartLine)
+        request = httputil.HTTPServerRequest(
+            connection=self._request_conn,
+            server_connection=self._server_conn(),
+            start_line=start_line,
+            headers=headers,
+        )
+        self._delegate = self._door.find(request)
+        return self._delegate.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        assert self._delegate is not None
+        return self._delegate.data_received(chunk)
+
+    def finish(self) -> None:
+        assert self._delegate is not None
+        self._delegate.finish()
+        websocket = upstream.websocket_of(self._delegate)
+        if websocket is not None:
+            self._door.welcome(websocket)
+
+    def on_connection_close(self) -> None:
+        if self._delegate is not None:
+            self._delegate.on_connection_close()
+
+    def is_inside(self, count_silent: bool) -> bool:
+        """Whether somebody waits for an answer.
+
+        :param count_silent: also who has just connected and not sent a request yet.
+        """
+        stream = upstream.stream_of(self._request_conn)
+        if stream is None or stream.closed():
+            return False
+        return self._delegate is not None or stream.writing() or (self._first and count_silent)
+
+
+class _Answer(httputil.HTTPMessageDelegate):
+    """A small answer that needs no handler; what the client sends is thrown away."""
+
+    def __init__(
+        self,
+        request: httputil.HTTPServerRequest,
+        status: int,
+        body: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        self._request = request
+        self._status = status
+        self._body = body.encode()
+        self._headers = httputil.HTTPHeaders(
+            {
+                "Content-Type": "text/html; charset=utf-8",
+                "Cache-Control": "no-store",
+                **pages.HEADERS,
+                **(headers or {}),
+                "Content-Length": str(len(self._body)),
+            }
+        )
+
+    def data_received(self, chunk: bytes) -> None:
+        del chunk
+
+    def finish(self) -> None:
+        connection = self._request.connection
+        assert connection is not None
+        connection.write_headers(
+            httputil.ResponseStartLine("HTTP/1.1", self._status, responses[self._status]),
+            self._headers,
+            b"" if self._request.method == "HEAD" else self._body,
+        )
+        connection.finish()
+
+
+def host_name(host: str) -> str:
+    """The name or address in a Host header: without port, brackets, case and the root's dot.
+
+    >>> host_name("[::1]:8443"), host_name("Box.Test.:80")
+    ('::1', 'box.test')
+    """
+    name = _PORT.sub("", host).lower()
+    if name.startswith("[") and name.endswith("]"):
+        return name[1:-1]
+    # An IPv6 address without brackets loses its last group above; no browser sends one.
+    return name.removesuffix(".")

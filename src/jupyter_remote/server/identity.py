@@ -1,0 +1,125 @@
+"""Who is logged in: the owner, or nobody.
+
+There is one person and one name for them, whatever browser they use. Authentication is never off:
+without a password nobody can log in by password, and a login link is the only way in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from jupyter_server.auth.identity import PasswordIdentityProvider, User
+from jupyter_server.auth.security import passwd_check
+from tornado import httputil, web
+
+from .links import LoginLinks
+from .login import Login, Logout
+
+#: As in shadow(5): nobody can log in with a password.
+LOCKED = "!"
+
+#: Days after which a browser has to log in again.
+COOKIE_DAYS = 30
+
+
+class Owner(PasswordIdentityProvider):
+    """The owner's login. What opens the door is fixed here and not a matter of configuration."""
+
+    token = ""
+    token_generated = False
+    need_token = False
+    password_required = False
+    allow_password_change = False
+    auth_enabled = True
+    login_available = True
+    logout_available = True
+    login_handler_class = Login
+    logout_handler_class = Logout
+
+    #: Hashing is meant to be slow: it must not stop the event loop, nor take every core.
+    _hashing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="password")
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        instance, unit = self.parent.told, self.parent.unit
+        # After the configuration has been loaded: these are not its business either.
+        self.cookie_name = f"jupyter-remote-{instance.slug}"
+        # Lax, not Strict: a link in a mail or a chat must find its way in. What changes anything is
+        # no GET, and needs the XSRF token besides.
+        self.cookie_options = {"httponly": True, "samesite": "Lax", "expires_days": COOKIE_DAYS}
+        # None: as the connection is. Behind another proxy only that proxy knows.
+        self.secure_cookie = True if instance.behind_tls else None
+        self.get_secure_cookie_kwargs = {"max_age_days": COOKIE_DAYS}
+        self.hashed_password = self.parent.password_hash
+        self.links = LoginLinks(unit.runtime / "login")
+        self.links.sweep()
+        self._owner = _owner()
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether no password has been set."""
+        return not self.hashed_password
+
+    async def is_password(self, typed: str) -> bool:
+        """Whether this is the password. Takes tens of milliseconds, in a thread of its own."""
+        if self.is_locked or not typed:
+            return False
+        loop = asyncio.get_running_loop()
+        return bool(await loop.run_in_executor(self._hashing, passwd_check, self.hashed_password, typed))
+
+    def owner(self) -> User:
+        """The one person there is."""
+        return User(**vars(self._owner))
+
+    def user_from_cookie(self, cookie_value: str) -> User | None:
+        """What the cookie remembers (a nickname, a colour) about the one person there is."""
+        user = super().user_from_cookie(cookie_value)
+        if user is not None:
+            user.username = self._owner.username
+        return user
+
+    def generate_anonymous_user(self, handler: web.RequestHandler) -> User:
+        """There are no anonymous users; who got in is the owner."""
+        del handler
+        return self.owner()
+
+    def process_login_form(self, handler: web.RequestHandler) -> User | None:
+        """Never the way in: :class:`~.login.Login` asks :meth:`is_password`, which does not block."""
+        del handler
+        return None
+
+    def is_logged_in(self, request: httputil.HTTPServerRequest) -> bool:
+        """Whether a request carries a valid login cookie; asked at the door, where there is no handler yet."""
+        morsel = request.cookies.get(self.cookie_name)
+        if morsel is None:
+            return False
+        value = web.decode_signed_value(
+            self.parent.cookie_secret, self.cookie_name, morsel.value, max_age_days=COOKIE_DAYS
+        )
+        return value is not None
+
+
+def read_hash(credentials: Path | None) -> str:
+    """The password's hash as the unit got it; empty when nobody can log in with a password.
+
+    :param credentials: ``$CREDENTIALS_DIRECTORY``, or None.
+    """
+    if credentials is None:
+        return ""
+    try:
+        text = (credentials / "password-hash").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return "" if text == LOCKED else text
+
+
+def _owner() -> User:
+    entry = pwd.getpwuid(os.getuid())
+    name = entry.pw_gecos.split(",")[0].strip() or entry.pw_name
+    initials = "".join(word[0] for word in name.split()[:2]).upper()
+    return User(username=entry.pw_name, name=name, display_name=name, initials=initials)

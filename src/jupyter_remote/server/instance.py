@@ -1,0 +1,105 @@
+"""``server.json``: what `jupyter-remote apply` has decided about this server. Data, checked, no logic."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..run import EX_CONFIG, die
+
+_HINT = "Make it anew: sudo jupyter-remote apply"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One person's Jupyter.
+
+    ``base_url`` has a slash at both ends. ``cull_idle`` is in seconds; 0 means never.
+    ``server_names`` are lower case; IP literals and ``localhost`` need not be among them.
+    """
+
+    base_url: str
+    notebook_dir: Path
+    interface: str
+    server_names: tuple[str, ...]
+    behind_tls: bool
+    cull_idle: int
+
+    @property
+    def slug(self) -> str:
+        """The base URL as one word, for the names of cookies."""
+        return re.sub(r"[^A-Za-z0-9]+", "-", self.base_url).strip("-") or "root"
+
+    @property
+    def address(self) -> str:
+        """The front page as a person would type it."""
+        scheme = "https" if self.behind_tls else "http"
+        return f"{scheme}://{self.server_names[0] if self.server_names else 'localhost'}{self.base_url}"
+
+
+def load(path: Path) -> Instance:
+    """Read ``server.json``.
+
+    :raises Mistake: it is not there, not readable, no JSON, or a value is missing or of the wrong kind.
+    """
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        die(f"{path} cannot be read: {error.strerror}.", hint=_HINT)
+    except ValueError as error:
+        die(f"{path} is no JSON: {error}.", hint=_HINT)
+    if not isinstance(given, dict):
+        die(f"{path} holds no settings.", hint=_HINT)
+    known = {field.name for field in fields(Instance)}
+    if missing := sorted(known - given.keys()):
+        die(f"{path} does not say {', '.join(missing)}.", hint=_HINT)
+
+    def checked(name: str, kind: type | tuple[type, ...], right: bool, wanted: str) -> Any:
+        value = given[name]
+        if not isinstance(value, kind) or not right:
+            die(f"{path}: {name} is {value!a}, but must be {wanted}.", hint=_HINT)
+        return value
+
+    base_url = given["base_url"]
+    checked(
+        "base_url",
+        str,
+        isinstance(base_url, str) and bool(re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", base_url)),
+        "a path such as /jupyter",
+    )
+    checked("notebook_dir", str, str(given["notebook_dir"]).startswith("/"), "an absolute path")
+    checked("interface", str, given["interface"] in ("lab", "notebook"), '"lab" or "notebook"')
+    names = given["server_names"]
+    checked(
+        "server_names",
+        list,
+        isinstance(names, list) and all(isinstance(name, str) for name in names),
+        "a list of host names",
+    )
+    checked("behind_tls", bool, True, "true or false")
+    cull_idle = given["cull_idle"]
+    checked(
+        "cull_idle",
+        int,
+        not isinstance(cull_idle, bool) and isinstance(cull_idle, int) and cull_idle >= 0,
+        "a number of seconds",
+    )
+    notebook_dir = Path(given["notebook_dir"])
+    if not notebook_dir.is_dir():
+        die(
+            f"The directory for notebooks, {notebook_dir}, is not there.",
+            hint=f"Make it: mkdir -p {notebook_dir} — or choose another: "
+            "sudo jupyter-remote config set notebook_dir PATH",
+            code=EX_CONFIG,
+        )
+    return Instance(
+        base_url=base_url.rstrip("/") + "/",
+        notebook_dir=notebook_dir,
+        interface=given["interface"],
+        server_names=tuple(name.lower().rstrip(".") for name in names),
+        behind_tls=given["behind_tls"],
+        cull_idle=cull_idle,
+    )

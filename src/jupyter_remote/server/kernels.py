@@ -1,0 +1,39 @@
+"""Kernels: for now children of the server, on sockets that only the owner can open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
+
+from .kernelspecs import KernelSpecs
+
+
+class Kernel(ServerKernelManager):
+    """One kernel, talked to through files in the runtime directory, which nobody else can enter.
+
+    On the stock default, ports, every user of the machine can read what a kernel prints.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # After the configuration has been loaded: not its business.
+        self.transport = "ipc"
+        self.ip = f"{Path(self.connection_file).with_suffix('')}-ipc"
+
+
+class Kernels(AsyncMappingKernelManager):
+    """Starts a kernel when its environment is there."""
+
+    async def start_kernel(self, **kwargs: Any) -> str:
+        """Start a kernel, or return the one that has this id already.
+
+        :raises EnvironmentFailed: the environment that it needs cannot be made.
+        """
+        kernel_id = kwargs.get("kernel_id")
+        if kernel_id is None or kernel_id not in self:
+            specs = self.kernel_spec_manager
+            assert isinstance(specs, KernelSpecs)
+            await specs.ready(kwargs.get("kernel_name") or self.default_kernel_name)
+        return str(await super().start_kernel(**kwargs))
