@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import machine, paths, systemd
+from . import machine, paths, settings, systemd
 from .run import ProcessFailed, run
 
 CONF_AVAILABLE = Path("/etc/apache2/conf-available/jupyter-remote.conf")
@@ -183,6 +183,19 @@ def https_vhosts(config: list[Directive]) -> list[str]:
             and re.search(r":443\b", one.vhost)
         }
     )  # fmt: skip
+
+
+def https_names(config: list[Directive]) -> list[str]:
+    """The names of the https vhosts that are not ours: an administrator gave them to this machine."""
+    files = https_vhosts(config)
+    words = [
+        word.lower()
+        for one in config
+        if one.file in files and one.name.lower() in ("servername", "serveralias") and ":443" in one.vhost
+        for word in one.arguments.replace('"', "").split()
+    ]
+    bare = [re.sub(r"^https://|:\d+$", "", word) for word in words]
+    return list(dict.fromkeys(name for name in bare if settings.is_host_name(name)))
 
 
 _BY_PREFIX = {

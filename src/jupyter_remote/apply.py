@@ -102,7 +102,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
     owner = check(settings)
     for directory in (paths.STATE_DIR, paths.SYSTEM_UNITS):
         checks.space_for(directory)
-    here = replace(machine.this(), apache_group=_apache_group())
+    here = replace(machine.this(), apache_group=_apache_group(), site_names=_site_names(settings))
     files = render.render(settings, owner, here)
     pair = _certificate(settings, here)
 
@@ -179,6 +179,22 @@ def _apache_group() -> str:
     except KeyError:
         return "root"
     return "www-data"
+
+
+def _site_names(settings: Settings) -> tuple[str, ...]:
+    if settings.tls_mode == "none" or not apache.installed() or apache.configtest():
+        return ()
+    return tuple(apache.https_names(apache.directives()))
+
+
+def public_name(settings: Settings) -> str:
+    """What a browser should call this machine: as set, or as the last apply found it."""
+    if settings.server_name:
+        return settings.server_name
+    try:
+        return str(json.loads(paths.SERVER_JSON.read_text())["server_names"][0])
+    except (OSError, ValueError, LookupError):
+        return machine.this().name
 
 
 def _digest(text: str) -> str:
@@ -403,7 +419,7 @@ def unreachable(settings: Settings, seconds: float = 5) -> str:
 
     :param seconds: how long to go on asking: after a reload Apache opens its ports a moment later.
     """
-    name = settings.server_name or machine.this().name
+    name = public_name(settings)
     end = time.monotonic() + seconds
     while True:
         try:

@@ -131,7 +131,7 @@ def _url(arguments: argparse.Namespace) -> int:
     from . import password
 
     current = configure.current()
-    address = render.address(current, machine.this())
+    address = render.address(current, apply.public_name(current))
     link = ""
     if not arguments.plain:
         accounts.owner(current.user)
@@ -212,7 +212,7 @@ def _install() -> int:
     except (Mistake, ProcessFailed) as trouble:
         say(f"Needs attention: {trouble}\n  Installed, but not running. When mended: sudo jupyter-remote apply")
         return 0
-    configure.next_steps(render.address(current, machine.this()), bool(password.is_locked()))
+    configure.next_steps(render.address(current, apply.public_name(current)), bool(password.is_locked()))
     if not machine.has_systemd():
         say("  There is no systemd here. Serve with:  jupyter-remote run")
     return 0

@@ -14,15 +14,20 @@ from .run import ProcessFailed, run
 
 @dataclass(frozen=True)
 class Machine:
-    """Names without duplicates, best first; addresses as text, IPv4 first; the group that Apache runs as."""
+    """Names without duplicates, best first; addresses as text, IPv4 first; the group that Apache runs as.
+
+    ``site_names`` are those of the https vhosts that an administrator has made.
+    """
 
     names: tuple[str, ...]
     addresses: tuple[str, ...]
     apache_group: str = "www-data"
+    site_names: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        return self.names[0] if self.names else "localhost"
+        """What to call it, when no setting says so."""
+        return next(iter((*self.site_names, *self.names)), "localhost")
 
 
 def this() -> Machine:

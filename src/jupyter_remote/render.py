@@ -30,13 +30,17 @@ _environment = jinja2.Environment(
 def server_names(settings: Settings, machine: Machine) -> list[str]:
     """Every name that a browser may have called us by, the public one first."""
     given = [settings.server_name] if settings.server_name else []
-    return list(dict.fromkeys([*given, *settings.server_aliases, *machine.names, "localhost"]))
+    return list(
+        dict.fromkeys(
+            [*given, machine.name, *settings.server_aliases, *machine.site_names, *machine.names, "localhost"]
+        )
+    )
 
 
-def address(settings: Settings, machine: Machine) -> str:
+def address(settings: Settings, name: str) -> str:
     """The address of the front page, as a person would type it."""
     scheme = "http" if settings.tls_mode == "none" else "https"
-    return f"{scheme}://{settings.server_name or machine.name}{settings.base_url}"
+    return f"{scheme}://{name}{settings.base_url}"
 
 
 def notebook_dir(settings: Settings, owner: Account) -> Path:

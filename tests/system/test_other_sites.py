@@ -17,6 +17,8 @@ def make_shop(box: Box, *, https: bool) -> list[str]:
     """An existing site with a name of its own; returns the commands that ask for its pages."""
     box.write("/var/www/shop/index.html", "<h1>shop</h1>\n")
     box.write("/var/www/shop/page.html", "page\n" * 1000)
+    # A file of this very second has another ETag a second later.
+    box.sh("touch -d 2020-01-01 /var/www/shop/*")
     vhosts = "<VirtualHost *:80>\n  ServerName shop.test\n  DocumentRoot /var/www/shop\n</VirtualHost>\n"
     if https:
         box.sh("openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=shop.test -keyout /etc/shop.key -out /etc/shop.crt")
