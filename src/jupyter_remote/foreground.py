@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
-from . import accounts, machine, password, paths, render, systemd
+from . import accounts, apply, password, paths, render, systemd
 from .accounts import Account
 from .run import EX_NOPERM, EX_UNAVAILABLE, die, say
 from .settings import Settings
@@ -64,7 +64,7 @@ def run(settings: Settings) -> NoReturn:
         "LISTEN_FDS": "1",
         "LISTEN_PID": str(os.getpid()),
     }
-    say(f"Serving {render.address(settings, machine.this())} — Ctrl-C ends it, and its kernels with it.")
+    say(f"Serving {render.address(settings, apply.public_name(settings))} — Ctrl-C ends it, and its kernels with it.")
     if os.geteuid() == 0:
         os.initgroups(owner.name, owner.gid)
         os.setgid(owner.gid)

@@ -29,12 +29,8 @@ _environment = jinja2.Environment(
 
 def server_names(settings: Settings, machine: Machine) -> list[str]:
     """Every name that a browser may have called us by, the public one first."""
-    given = [settings.server_name] if settings.server_name else []
-    return list(
-        dict.fromkeys(
-            [*given, machine.name, *settings.server_aliases, *machine.site_names, *machine.names, "localhost"]
-        )
-    )
+    public = settings.server_name or machine.name
+    return list(dict.fromkeys([public, *settings.server_aliases, *machine.site_names, *machine.names, "localhost"]))
 
 
 def address(settings: Settings, name: str) -> str:

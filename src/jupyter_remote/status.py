@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import __version__, accounts, apache, apply, machine, password, paths, render, systemd, tls
+from . import __version__, accounts, apache, apply, password, paths, render, systemd, tls
 from .apply import Finding
 from .run import Mistake, ProcessFailed
 from .settings import Settings
@@ -38,7 +38,6 @@ class Status:
 
 def collect(settings: Settings) -> Status:
     """Ask everything once. Without root some facts are "not visible"."""
-    here = machine.this()
     findings: list[Finding] = []
     try:
         accounts.owner(settings.user)
@@ -54,7 +53,7 @@ def collect(settings: Settings) -> Status:
         findings.append(Finding(f"Jupyter does not answer through Apache: {problem}", "sudo jupyter-remote apply"))
     return Status(
         version=__version__,
-        address=render.address(settings, here),
+        address=render.address(settings, apply.public_name(settings)),
         owner=settings.user,
         server=server,
         since=since,
