@@ -9,14 +9,24 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "src/jupyter_remote/__init__.py").read_text(), re.M)
-README = HERE / "README.md"
+
+ABOUT = """\
+The command and the server of jupyter-remote: settings, login, readiness and
+everything else that is Python, for the Jupyter that is installed beside them.
+
+The Debian package jupyter-remote has these and the rest: a Jupyter of pinned
+versions, systemd units, the Apache site and the questions at installation.
+"""
 
 setup(
     name="jupyter-remote",
     version=VERSION.group(1),
     description="One person's remotely reachable Jupyter, behind Apache",
-    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
-    long_description_content_type="text/markdown",
+    long_description=ABOUT,
+    author="jupyter-remote contributors",
+    maintainer="jupyter-remote maintainers",
+    maintainer_email="maintainers@jupyter-remote.invalid",
+    url="https://jupyter.org/",
     license="BSD-3-Clause",
     python_requires=">=3.11",
     package_dir={"": "src"},

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jupyter_remote.run import EX_SOFTWARE, ProcessFailed, die, run, say
 from lab import cache, host
 from lab.scratch import Scratch, scratch
+
+from jupyter_remote.run import EX_SOFTWARE, ProcessFailed, die, run, say
 
 TOP = Path(__file__).resolve().parent.parent
 DIST = TOP / "dist"
@@ -26,6 +27,14 @@ PARTS = (
 )  # fmt: skip
 #: Wheels that no build has asked for in so many days are thrown away.
 _KEEP_DAYS = 30
+#: Debian has no Notebook 7. JupyterLab, which is the front page, stands in for it.
+_SLIM = """
+export SOURCE_DATE_EPOCH=$(dpkg-parsechangelog --show-field Timestamp)
+python3 setup.py --quiet --command-packages=stdeb.command sdist_dsc
+cd deb_dist/jupyter-remote-*/
+echo notebook jupyterlab > debian/py3dist-overrides
+dpkg-buildpackage -b -us -uc
+"""
 _PIP_CONFIGS = ("/etc/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf")
 _PREFIXES = ("PIP_", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
 
@@ -50,7 +59,7 @@ def build(suite: str, *, again: bool = False) -> Path:
     digest = _digest(files())
     mark = directory / ".built-from"
     with cache.locked(cache.directory() / f"build-{suite}"):
-        ready = sorted(directory.glob("*.deb"))
+        ready = sorted(directory.glob("jupyter-remote_*.deb"))
         if again or not ready or not mark.exists() or mark.read_text() != digest:
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
@@ -58,21 +67,44 @@ def build(suite: str, *, again: bool = False) -> Path:
                 for product in products:
                     shutil.copy(product, directory)
             mark.write_text(digest)
-            ready = sorted(directory.glob("*.deb"))
+            ready = sorted(directory.glob("jupyter-remote_*.deb"))
         deb = ready[0]
         if suite == own_suite():
             _put(deb, TOP / "jupyter-remote.deb")
         return deb
 
 
+def build_slim(suite: str) -> Path:
+    """The package ``python3-jupyter-remote``: our Python code for the Jupyter that *suite* itself has.
+
+    :returns: ``dist/slim/<suite>/python3-jupyter-remote_<version>_all.deb``.
+    :raises Mistake: it does not build.
+    """
+    started = time.monotonic()
+    host.require("git")
+    directory = DIST / "slim" / suite
+    # stdeb writes a debian/ of its own, so it gets a copy to do that in.
+    with source_tree() as tree, scratch(suite, "build") as root:
+        work = root.root / "build"
+        shutil.copytree(tree, work / "jupyter-remote")
+        say(f"building the slim package for {suite} …")
+        done = root.run("sh", "-ec", _SLIM, cwd="/build/jupyter-remote", check=False)
+        if done.returncode:
+            die(f"The slim package does not build for {suite}:\n{_last(done.stdout + done.stderr)}", code=EX_SOFTWARE)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        deb = shutil.copy(next(work.glob("jupyter-remote/deb_dist/*.deb")), directory)
+    say(f"built the slim package for {suite} in {time.monotonic() - started:.0f} s")
+    return Path(deb)
+
+
 @contextmanager
 def built(
-    suite: str, *, place: str = "/build", umask: int = 0o022, timezone: str = "UTC", lintian: bool = False
+    suite: str, *, place: str = "/build", umask: int = 0o022, timezone: str = "UTC"
 ) -> Iterator[tuple[Scratch, list[Path]]]:
     """A build that is not kept: its root, and its products (.deb, .changes, .buildinfo) as seen from outside.
 
     :param place: the directory inside to build in; like *umask* and *timezone*, it must not matter.
-    :param lintian: install lintian's idea of that release too, to be run by the caller in the root.
     :raises Mistake: it does not build.
     """
     started = time.monotonic()
@@ -94,7 +126,7 @@ def built(
             check=False,
         )
         if done.returncode:
-            die(f"The package does not build for {suite}:\n{_tail(log)}", code=EX_SOFTWARE)
+            die(f"The package does not build for {suite}:\n{_last(log.read_text(errors='replace'))}", code=EX_SOFTWARE)
         say(f"built the package for {suite} in {time.monotonic() - started:.0f} s")
         products = sorted(path for path in (root.root / place.lstrip("/")).iterdir() if path.is_file())
         yield root, products
@@ -102,6 +134,13 @@ def built(
 
 def files() -> list[Path]:
     """The files of the package in the work tree: those that git knows, and those that it would not ignore."""
+    if not (TOP / ".git").exists():
+        # Downloaded as an archive: everything in it is meant to be there, but for what a run has left.
+        found = (
+            path for part in PARTS for path in ((TOP / part).rglob("*") if (TOP / part).is_dir() else (TOP / part,))
+        )
+        left = ("__pycache__", ".build", "jupyter_remote.egg-info")
+        return sorted(path.relative_to(TOP) for path in found if path.is_file() and not set(left) & set(path.parts))
     # sudo: the work tree is somebody else's, and git would rather not read it.
     git = ("git", "-c", f"safe.directory={TOP}", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     listing = run(*git, "--", *PARTS, cwd=TOP)
@@ -126,7 +165,7 @@ def _digest(names: list[Path]) -> str:
     digest = hashlib.sha256()
     for name in names:
         path = TOP / name
-        content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
         executable = os.access(path, os.X_OK)
         digest.update(f"{name}\0{executable}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
@@ -195,5 +234,5 @@ def _put(source: Path, target: Path) -> None:
     partial.rename(target)
 
 
-def _tail(log: Path, lines: int = 40) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+def _last(log: str, lines: int = 40) -> str:
+    return "\n".join(log.splitlines()[-lines:])

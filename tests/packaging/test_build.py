@@ -6,13 +6,13 @@ import re
 import stat
 from pathlib import Path
 
+import debbuild
 import pytest
 from lab.scratch import scratch
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-import debbuild
 from jupyter_remote.run import run
 
 TOP = Path(__file__).resolve().parents[2]
@@ -60,9 +60,10 @@ def python_of(site: Path) -> str:
 
 
 def test_a_build_in_another_place_gives_the_same_bytes(suite: str, deb: Path) -> None:
-    with debbuild.built(
-        suite, place="/srv/another/place/to/build", umask=0o077, timezone="Asia/Kathmandu"
-    ) as (_, products):
+    with debbuild.built(suite, place="/srv/another/place/to/build", umask=0o077, timezone="Asia/Kathmandu") as (
+        _,
+        products,
+    ):
         second = next(path for path in products if path.suffix == ".deb")
         assert second.name == deb.name
         assert second.read_bytes() == deb.read_bytes()

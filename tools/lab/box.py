@@ -461,7 +461,7 @@ class Box:
         :returns: apt-get's exit code.
         """
         asks = os.isatty(0) and os.isatty(1)
-        line = f"apt-get -qq update && apt-get install --yes {self.put(deb)}"
+        line = f"apt-get -qq update && apt-get install --yes --reinstall {self.put(deb)}"
         return self.on_our_terminal(line, env={**({} if asks else NONINTERACTIVE), **(env or {})})
 
     def try_install(self, deb: Path, preseed: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
