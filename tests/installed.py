@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,15 +29,29 @@ ANSWERS = {
 def deb(suite: str, *, build: bool = True) -> Path:
     """The package for *suite*, built when it is missing or older than its sources.
 
-    :param build: without it the package is taken as it lies in dist/.
+    :param build: without it the package is taken as it lies in dist/, or else as it was tested last.
+    :returns: a copy that nobody builds anew while tests run, with the other products beside it.
     :raises Mistake: it does not build, or is not there.
     """
     if build:
         run(sys.executable, TOP / "tools/build-deb", suite, capture=False)
+    copies = cache.directory() / "tested" / suite
     found = sorted((TOP / "dist" / suite).glob("jupyter-remote_*.deb"))
-    if not found:
+    if found:
+        digest = hashlib.sha256(found[-1].read_bytes()).hexdigest()[:12]
+        cache.build_once(copies / digest, lambda partial: _copy(found[-1].parent, partial))
+        os.utime(copies / digest)
+    kept = sorted((path for path in copies.glob("*") if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    if not kept:
         die(f"there is no package for {suite} in dist/{suite}", hint=f"sudo tools/build-deb {suite}")
-    return found[-1]
+    for old in kept[:-4]:
+        shutil.rmtree(old, ignore_errors=True)
+    return next(kept[-1].glob("jupyter-remote_*.deb"))
+
+
+def _copy(products: Path, directory: Path) -> None:
+    for product in products.glob("jupyter-remote_*"):
+        shutil.copy2(product, directory)
 
 
 def layer(suite: str, package: Path) -> str:

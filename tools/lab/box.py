@@ -16,6 +16,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -210,7 +211,8 @@ class Box:
             "supervisor": asdict(self._supervisor) if self._supervisor else None,
             "address": self._address.number if self._address else None,
         }  # fmt: skip
-        (self.directory / "box.json").write_text(json.dumps(facts))
+        (self.directory / "box.json.new").write_text(json.dumps(facts))
+        (self.directory / "box.json.new").rename(self.directory / "box.json")
 
     # -- places ----------------------------------------------------------------------------------
 
@@ -558,10 +560,12 @@ def names() -> list[str]:
 
 def sweep() -> None:
     """Throw away the boxes whose program was killed before it could do so itself."""
-    for name in names():
-        facts = json.loads((cache.directory() / "boxes" / name / "box.json").read_text())
-        if not facts["persistent"] and not Process(**facts["owner"]).alive:
-            find(name).destroy()
+    with cache.locked(cache.directory() / "boxes" / "sweep"):
+        for name in names():
+            with suppress(FileNotFoundError):  # its own program has just done it
+                facts = json.loads((cache.directory() / "boxes" / name / "box.json").read_text())
+                if not facts["persistent"] and not Process(**facts["owner"]).alive:
+                    find(name).destroy()
 
 
 def _type_of(question: str) -> str:
