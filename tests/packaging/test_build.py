@@ -87,8 +87,10 @@ def test_it_depends_on_the_interpreter_of_its_release(suite: str, control: dict[
         python = root.run("py3versions", "--default").stdout.strip()
     assert site.parent.name == python
     depends = {word.split(" (")[0] for word in control["Depends"].split(", ")}
-    assert {python, f"{python}-venv", "apache2", "openssl", "libc6"} <= depends
-    assert not {"python3", "systemd", "adduser"} & depends
+    assert {python, f"{python}-venv", "openssl", "libc6"} <= depends
+    # In a plain container there is no systemd, and a machine may have another proxy than Apache.
+    assert not {"python3", "systemd", "adduser", "apache2"} & depends
+    assert control["Recommends"].startswith("apache2 ")
 
 
 def test_its_version_says_for_which_release_it_is(suite: str, control: dict[str, str]) -> None:
