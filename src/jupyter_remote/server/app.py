@@ -13,12 +13,13 @@ from jupyter_core.utils import ensure_event_loop
 from jupyter_server.serverapp import ServerApp
 from tornado.httpserver import HTTPServer
 
-from . import config, instance, unit
+from . import config, instance
 from .door import LOCAL_PROXIES, Door
 from .environment import VERSION, DefaultEnvironment
-from .identity import read_hash
+from .identity import Owner, read_hash
 from .notify import Notifier
 from .secret import cookie_key
+from .unit import Unit, take
 
 #: Seconds that requests which are being answered get when the server stops.
 PATIENCE = 1.5
@@ -28,10 +29,10 @@ class JupyterRemote(ServerApp):
     """Jupyter's server with our door, our login, our kernels, and an end in order."""
 
     told: instance.Instance
-    unit: unit.Unit
+    unit: Unit
     environment: DefaultEnvironment
 
-    def __init__(self, told: instance.Instance, given: unit.Unit, **kwargs: Any) -> None:
+    def __init__(self, told: instance.Instance, given: Unit, **kwargs: Any) -> None:
         self.told = told
         self.unit = given
         self._notifier = Notifier(given.notify_socket, given.watchdog)
@@ -70,7 +71,9 @@ class JupyterRemote(ServerApp):
 
     def init_httpserver(self) -> None:
         """Our door in front of the application, on the sockets that systemd holds."""
-        self.door = Door(self.told, self.web_app.find_handler, self.identity_provider.is_logged_in, self.log)
+        login = self.identity_provider
+        assert isinstance(login, Owner)
+        self.door = Door(self.told, self.web_app.find_handler, login.is_logged_in, self.log)
         self._http_server = HTTPServer(
             self.door,
             xheaders=True,
@@ -110,19 +113,28 @@ class JupyterRemote(ServerApp):
         super().stop()
 
 
-def serve(server_json: Path) -> None:
-    """Serve until a signal comes; returns after a planned stop.
+def make(server_json: Path) -> JupyterRemote:
+    """The server, ready to be started.
 
     :raises Mistake: server.json, or what systemd gave, is not usable.
     """
     told = instance.load(server_json)
-    given = unit.take()
-    # Connection files and sockets of kernels. Not removed from the environment of kernels and
-    # terminals: `jupyter console --existing` finds a running kernel by it.
+    given = take()
+    # Connection files and sockets of kernels. Kernels and terminals see it too: `jupyter console
+    # --existing` finds a running kernel by it.
     os.environ["JUPYTER_RUNTIME_DIR"] = str(given.runtime)
     ensure_event_loop()
     app = JupyterRemote.instance(told, given)
     app.initialize([])
+    return app
+
+
+def serve(server_json: Path) -> None:
+    """Serve until a signal comes; returns after a planned stop.
+
+    :raises Mistake: what :func:`make` raises.
+    """
+    app = make(server_json)
     # What has been made so far stays: it need not be looked through for garbage again.
     gc.freeze()
     gc.enable()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jupyter_server.serverapp import DEFAULT_JUPYTER_SERVER_PORT
+from jupyter_server import DEFAULT_JUPYTER_SERVER_PORT
 from traitlets.config import Config
 
 from . import upstream

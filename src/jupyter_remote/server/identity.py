@@ -11,7 +11,7 @@ import os
 import pwd
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_server.auth.identity import PasswordIdentityProvider, User
 from jupyter_server.auth.security import passwd_check
@@ -19,6 +19,9 @@ from tornado import httputil, web
 
 from .links import LoginLinks
 from .login import Login, Logout
+
+if TYPE_CHECKING:
+    from .app import JupyterRemote
 
 #: As in shadow(5): nobody can log in with a password.
 LOCKED = "!"
@@ -46,7 +49,8 @@ class Owner(PasswordIdentityProvider):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        instance, unit = self.parent.told, self.parent.unit
+        app = cast("JupyterRemote", self.parent)
+        instance = app.told
         # After the configuration has been loaded: these are not its business either.
         self.cookie_name = f"jupyter-remote-{instance.slug}"
         # Lax, not Strict: a link in a mail or a chat must find its way in. What changes anything is
@@ -55,10 +59,11 @@ class Owner(PasswordIdentityProvider):
         # None: as the connection is. Behind another proxy only that proxy knows.
         self.secure_cookie = True if instance.behind_tls else None
         self.get_secure_cookie_kwargs = {"max_age_days": COOKIE_DAYS}
-        self.hashed_password = self.parent.password_hash
-        self.links = LoginLinks(unit.runtime / "login")
+        self.hashed_password = app.password_hash
+        self.links = LoginLinks(app.unit.runtime / "login")
         self.links.sweep()
         self._owner = _owner()
+        self._key = app.cookie_secret
 
     @property
     def is_locked(self) -> bool:
@@ -98,9 +103,7 @@ class Owner(PasswordIdentityProvider):
         morsel = request.cookies.get(self.cookie_name)
         if morsel is None:
             return False
-        value = web.decode_signed_value(
-            self.parent.cookie_secret, self.cookie_name, morsel.value, max_age_days=COOKIE_DAYS
-        )
+        value = web.decode_signed_value(self._key, self.cookie_name, morsel.value, max_age_days=COOKIE_DAYS)
         return value is not None
 
 

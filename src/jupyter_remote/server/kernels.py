@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
+from tornado import web
 
+from .environment import EnvironmentFailed
 from .kernelspecs import KernelSpecs
 
 
@@ -23,17 +25,32 @@ class Kernel(ServerKernelManager):
         self.ip = f"{Path(self.connection_file).with_suffix('')}-ipc"
 
 
+class NotStarted(web.HTTPError):
+    """A kernel that cannot be started, with the reason for the person who wanted it."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(500, str(reason))
+        self._reason = str(reason)
+
+    def __str__(self) -> str:
+        # Shown as it is where a notebook is opened.
+        return self._reason
+
+
 class Kernels(AsyncMappingKernelManager):
     """Starts a kernel when its environment is there."""
 
-    async def start_kernel(self, **kwargs: Any) -> str:
+    async def start_kernel(self, **kwargs: Any) -> str:  # type: ignore[override]
         """Start a kernel, or return the one that has this id already.
 
-        :raises EnvironmentFailed: the environment that it needs cannot be made.
+        :raises NotStarted: the environment that it needs cannot be made.
         """
         kernel_id = kwargs.get("kernel_id")
         if kernel_id is None or kernel_id not in self:
             specs = self.kernel_spec_manager
             assert isinstance(specs, KernelSpecs)
-            await specs.ready(kwargs.get("kernel_name") or self.default_kernel_name)
+            try:
+                await specs.ready(kwargs.get("kernel_name") or self.default_kernel_name)
+            except EnvironmentFailed as failed:
+                raise NotStarted(failed) from failed
         return str(await super().start_kernel(**kwargs))

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 
 from .environment import VERSION, DefaultEnvironment
+
+if TYPE_CHECKING:
+    from .app import JupyterRemote
 
 DEFAULT = "python3"
 
@@ -26,7 +29,7 @@ class KernelSpecs(KernelSpecManager):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.environment = self.parent.environment
+        self.environment = cast("JupyterRemote", self.parent).environment
         own = Path(sys.prefix)
         self.kernel_dirs = [directory for directory in self.kernel_dirs if not Path(directory).is_relative_to(own)]
 

@@ -1,0 +1,97 @@
+"""Names, and who is let in to what."""
+
+from __future__ import annotations
+
+import pytest
+import websocket
+from running import Browser, Running, say
+
+from jupyter_remote.server.door import host_name
+
+
+@pytest.mark.parametrize(
+    "host", ["box.test", "BOX.test.", "box.test:8443", "localhost", "192.0.2.7", "[2001:db8::7]", "[::1]:443"]
+)
+def test_the_machines_names_and_addresses_are_answered(visitor: Browser, host: str):
+    assert visitor.get("api", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.test", "box.test.evil.test", "notbox.test", "localhost.evil.test"])
+def test_another_name_is_refused_with_the_command_that_adds_it(visitor: Browser, host: str):
+    answer = visitor.get("api", headers={"Host": host})
+    assert answer.status_code == 403
+    assert f"sudo jupyter-remote config set server_name {host}" in answer.text
+
+
+@pytest.mark.parametrize(
+    "host", ["<script>alert(1)</script>", "a;reboot", "$(reboot)", "a b", "evil_.test'", "ü.test", "-x.test", ""]
+)
+def test_a_name_that_is_none_is_not_repeated(visitor: Browser, host: str):
+    connection = say(visitor, ["GET /jupyter/api HTTP/1.1", f"Host: {host}", "Connection: close"])
+    answer = connection.makefile("rb").read().decode()
+    assert answer.split()[1] in ("400", "403")
+    assert not host or host not in answer
+    assert "version" not in answer
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("box.test", "box.test"),
+        ("Box.Test.:80", "box.test"),
+        ("[::1]:8443", "::1"),
+        ("[::1]", "::1"),
+        ("127.0.0.1:1", "127.0.0.1"),
+        ("", ""),
+    ],
+)
+def test_a_host_header_is_taken_apart(header: str, name: str):
+    assert host_name(header) == name
+
+
+def test_a_page_leads_to_the_login_and_back(shared: Running):
+    with shared.visitor() as browser:
+        page = browser.get("lab/tree/a%20b?x=1&y=2")
+        assert page.url.path == "/jupyter/login"
+        assert page.url.params["next"] == "/jupyter/lab/tree/a%20b?x=1&y=2"
+        assert 'name="password"' in page.text
+
+
+@pytest.mark.parametrize("path", ["api/contents", "lab/api/settings", "files/x.txt"])
+def test_what_programs_ask_for_is_refused_without_a_redirect(visitor: Browser, path: str):
+    answer = visitor.get(path)
+    assert answer.status_code == 403
+    assert answer.json()["message"] == "Forbidden"
+
+
+def test_a_file_that_exists_looks_like_one_that_does_not(shared: Running, visitor: Browser):
+    (shared.home / "diary.txt").touch()
+    there, not_there = (
+        visitor.http.get(f"{visitor.url}/{path}", follow_redirects=False)
+        for path in ("files/diary.txt", "files/nothing.txt")
+    )
+    assert (there.status_code, there.content) == (not_there.status_code, not_there.content)
+
+
+@pytest.mark.parametrize("path", ["api/kernels/x/channels", "api/events/subscribe", "terminals/websocket/1"])
+def test_websockets_are_refused_without_login(visitor: Browser, path: str):
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        visitor.websocket(path)
+    assert refused.value.status_code == 403
+
+
+def test_websockets_of_other_sites_are_refused(owner: Browser):
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        owner.websocket("api/events/subscribe", origin="https://evil.test")
+    assert refused.value.status_code == 403
+
+
+def test_posts_of_other_sites_are_refused(owner: Browser):
+    without_token = owner.http.post(f"{owner.url}/api/kernels", content="{}")
+    assert without_token.status_code == 403
+    assert owner.api("GET", "kernels") == []
+
+
+@pytest.mark.parametrize("name", ["robots.txt", "favicon.ico"])
+def test_files_that_belong_to_the_site_are_not_ours(visitor: Browser, name: str):
+    assert visitor.get(name).status_code == 404

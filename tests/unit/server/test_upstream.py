@@ -1,0 +1,114 @@
+"""What we use of Jupyter and tornado beyond their documented interfaces is still there.
+
+When one of these fails after an update, server/upstream.py (or the place named in the test) has to follow.
+"""
+
+from __future__ import annotations
+
+import inspect
+import socket
+from pathlib import Path
+
+import jsonschema._format
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_server import serverapp
+from jupyter_server.auth.identity import PasswordIdentityProvider
+from jupyter_server.base.handlers import FileFindHandler
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
+from tornado import web
+from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
+from tornado.httpserver import HTTPServer
+from tornado.websocket import WebSocketHandler
+
+from jupyter_remote.server import config
+from jupyter_remote.server.instance import Instance
+from jupyter_remote.server.unit import Unit
+
+
+def source(thing: object) -> str:
+    return inspect.getsource(thing)  # type: ignore[arg-type]
+
+
+def test_tornado_keeps_the_handler_of_a_request_on_its_delegate():
+    assert "self.handler = self.handler_class(" in source(web._HandlerDelegate)
+
+
+def test_tornado_forgets_the_connection_of_a_websocket_that_is_closed():
+    assert "self.ws_connection = None" in source(WebSocketHandler)
+
+
+def test_tornado_takes_the_stream_from_a_connection_that_became_a_websocket():
+    assert "self.stream = None" in source(HTTP1Connection.detach)
+    assert "self.stream" in source(HTTP1ServerConnection.__init__)
+
+
+def test_tornado_asks_for_keep_alive_at_each_request():
+    assert "no_keep_alive" in inspect.signature(HTTP1ConnectionParameters).parameters
+    assert "self.params.no_keep_alive" in source(HTTP1Connection)
+    assert "self.conn_params" in source(HTTPServer.initialize)
+
+
+def test_tornado_asks_the_door_for_each_request():
+    assert "self.request_callback.start_request(server_conn, request_conn)" in source(HTTPServer.start_request)
+
+
+def test_jupyters_static_files_are_remembered_by_their_relative_path():
+    # When this fails, StaticFiles may not be needed any more.
+    assert isinstance(FileFindHandler._static_paths, dict)
+    assert "cls._static_paths[path] = abspath" in source(FileFindHandler.get_absolute_path)
+
+
+def test_jupyters_server_makes_its_parts_where_we_step_in():
+    app = serverapp.ServerApp
+    assert "self.init_httpserver()" in source(app.initialize)
+    assert "self._http_server" in source(app.http_server.fget)
+    for step in ("init_signal", "init_configurables", "init_webapp", "stop", "running_server_info"):
+        assert callable(getattr(app, step)), step
+    assert "self.no_browser_open_file" in source(app.start_app)
+    assert isinstance(app.config_file_paths, property)
+
+
+def test_every_setting_of_ours_is_one_of_jupyters(tmp_path: Path):
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    told = Instance("/jupyter/", tmp_path, "lab", ("box.test",), True, 0)
+    given = Unit([listening], tmp_path, tmp_path, None, "", 0.0, None)
+    pins = config.pinned(told, given, b"key")
+    listening.close()
+    assert set(pins) <= set(serverapp.ServerApp.class_trait_names(config=True))
+    kernels = config.decided("JupyterRemote", pins, told)["Kernels"]
+    assert set(kernels) <= set(AsyncMappingKernelManager.class_trait_names(config=True))
+
+
+def test_jupyters_identity_has_the_names_that_are_fixed():
+    for name in (
+        "token",
+        "token_generated",
+        "need_token",
+        "password_required",
+        "allow_password_change",
+        "auth_enabled",
+        "login_available",
+        "logout_available",
+        "login_handler_class",
+        "logout_handler_class",
+        "hashed_password",
+        "cookie_name",
+        "cookie_options",
+        "secure_cookie",
+        "get_secure_cookie_kwargs",
+        "user_from_cookie",
+        "process_login_form",
+        "generate_anonymous_user",
+    ):
+        assert hasattr(PasswordIdentityProvider, name), name
+
+
+def test_jupyters_kernels_have_the_names_that_are_fixed():
+    assert {"transport", "ip", "connection_file"} <= set(ServerKernelManager.class_trait_names())
+    assert {"kernel_dirs", "ensure_native_kernel", "allowed_kernelspecs"} <= set(KernelSpecManager.class_trait_names())
+
+
+def test_the_optional_checker_of_jsonschema_is_still_optional():
+    assert "with suppress(ImportError):" in source(jsonschema._format)
+    assert "rfc3987_syntax" in source(jsonschema._format)
