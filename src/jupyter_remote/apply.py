@@ -53,6 +53,8 @@ class Outcome:
     changed: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    #: from here on a failure means that the units have to be started again with the old state
+    units_touched: bool = False
 
 
 @contextlib.contextmanager
@@ -100,6 +102,8 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
         the new state does not come up (the old one is back then).
     """
     owner = check(settings)
+    if not installing and (taken := _taken(settings)):
+        die(taken.what, hint=taken.hint, code=EX_UNAVAILABLE)
     for directory in (paths.STATE_DIR, paths.SYSTEM_UNITS):
         checks.space_for(directory)
     here = replace(machine.this(), apache_group=_apache_group(), site_names=_site_names(settings))
@@ -123,11 +127,11 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
             now["password"] = _digest(_read(paths.PASSWORD_HASH))
             now.update({str(path): _digest(_read(path)) for path in _CONFFILES})
             outcome.changed = sorted(name for name in now if now[name] != before.get(name))
-            apache_done = _apply_apache(settings, outcome, transaction, strict=not installing)
+            apache_done = _apply_apache(settings, outcome, transaction)
             if systemd.running():
                 _apply_units(outcome, installing)
     except OSError as error:
-        _run_the_old(was_active)
+        _run_the_old(was_active, outcome)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             die(
                 f"The disk is full: {error.filename or paths.STATE_DIR} cannot be written. Nothing changed.",
@@ -136,7 +140,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
             )
         die(f"{error.filename}: {error.strerror}. Nothing was changed.", code=EX_CANTCREAT)
     except (Mistake, ProcessFailed):
-        _run_the_old(was_active)
+        _run_the_old(was_active, outcome)
         raise
     if not apache_done:
         # To be tried again next time: not yet in use.
@@ -218,7 +222,7 @@ def _applied() -> dict[str, str]:
 # --- Apache ----------------------------------------------------------------------------------------
 
 
-def _apply_apache(settings: Settings, outcome: Outcome, transaction: Transaction, strict: bool) -> bool:
+def _apply_apache(settings: Settings, outcome: Outcome, transaction: Transaction) -> bool:
     """Enable what is needed, check, reload; True when Apache follows the settings."""
 
     def finding(what: str, hint: str) -> bool:
@@ -243,15 +247,11 @@ def _apply_apache(settings: Settings, outcome: Outcome, transaction: Transaction
         return False
 
     config = apache.directives() if not broken else []
-    if taken := apache.users_of(settings.base_url, config):
-        what = f"{settings.base_url} is already used by another site of this Apache: {taken[0]}"
-        hint = "Choose another: sudo jupyter-remote config set base_url /lab"
-        if strict:
-            die(what, hint=hint, code=EX_UNAVAILABLE)
+    if taken := _taken(settings):
         # Never over somebody else's page: without our conf, Apache is as it was.
         _switch("conf", False, transaction)
         _switch("site", False, transaction)
-        return finding(what, hint)
+        return finding(taken.what, taken.hint)
 
     others = apache.https_vhosts(config)
     own_site = https and (settings.apache_mode == "site" or (settings.apache_mode == "auto" and not others))
@@ -334,6 +334,19 @@ def _enable_modules(https: bool, outcome: Outcome, transaction: Transaction) -> 
     return not unsolved
 
 
+def _taken(settings: Settings) -> Finding | None:
+    """Whether another site of this Apache uses the base URL."""
+    if not apache.installed() or apache.configtest():
+        return None
+    others = apache.users_of(settings.base_url, apache.directives())
+    if not others:
+        return None
+    return Finding(
+        f"{settings.base_url} is already used by another site of this Apache: {others[0]}",
+        "Choose another: sudo jupyter-remote config set base_url /lab",
+    )
+
+
 def _switch(kind: str, on: bool, transaction: Transaction) -> None:
     if apache.is_enabled(kind, "jupyter-remote") == on:
         return
@@ -351,7 +364,7 @@ def _switch(kind: str, on: bool, transaction: Transaction) -> None:
 
 def _apply_units(outcome: Outcome, installing: bool) -> None:
     changed = set(outcome.changed)
-
+    outcome.units_touched = True
     if str(paths.SOCKET_DROPIN) in changed:
         # While systemd still knows the old place: so it takes the old socket away.
         systemd.stop(paths.SERVICE, paths.SOCKET)
@@ -397,12 +410,12 @@ def _apply_units(outcome: Outcome, installing: bool) -> None:
         outcome.findings.append(Finding(f"The server did not start. It said:\n{words}", "sudo jupyter-remote logs"))
 
 
-def _run_the_old(was_active: bool) -> None:
+def _run_the_old(was_active: bool, outcome: Outcome) -> None:
     """After a rollback: the files are the old ones again; let Apache and the units run with them."""
     with contextlib.suppress(ProcessFailed):
         if apache.installed() and apache.running() and not apache.configtest():
             apache.reload()
-    if not systemd.running():
+    if not outcome.units_touched:
         return
     with contextlib.suppress(ProcessFailed):
         systemd.stop(paths.SERVICE, paths.SOCKET)

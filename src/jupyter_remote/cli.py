@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import __version__, accounts, apply, configfile, configure, machine, paths, render, settings
-from .run import EX_DATAERR, EX_OSERR, EX_UNAVAILABLE, Mistake, ProcessFailed, die, run, say
+from .run import EX_CANTCREAT, EX_DATAERR, EX_OSERR, EX_UNAVAILABLE, Mistake, ProcessFailed, die, run, say
 from .settings import Scalar
 
 _EXAMPLES = """\
@@ -39,10 +40,16 @@ def main(argv: list[str] | None = None) -> int:
     except ProcessFailed as failed:
         say(f"jupyter-remote: {failed}")
         return EX_OSERR
-    except BrokenPipeError:
-        # `jupyter-remote config show | head`: nobody is listening any more; that is no error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            # `jupyter-remote config show | head`: nobody is listening any more; that is no error.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        say(f"jupyter-remote: {error.filename or 'writing'}: {'the disk is full' if full else error.strerror}.")
+        if full:
+            say("  Free some space and try again.")
+        return EX_CANTCREAT if full else EX_OSERR
     except KeyboardInterrupt:
         return 130
 
@@ -209,7 +216,7 @@ def _install() -> int:
         with apply.lock():
             current = configure.current()
             _report(apply.apply(current, installing=True))
-    except (Mistake, ProcessFailed) as trouble:
+    except (Mistake, ProcessFailed, OSError) as trouble:
         say(f"Needs attention: {trouble}\n  Installed, but not running. When mended: sudo jupyter-remote apply")
         return 0
     configure.next_steps(render.address(current, apply.public_name(current)), bool(password.is_locked()))
