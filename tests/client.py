@@ -257,10 +257,12 @@ class TerminalSocket:
 
     def run(self, line: str) -> str:
         """Run a shell line and return what it printed."""
-        end = uuid.uuid4().hex
-        # the quotes keep what is typed, and echoed, apart from what is printed
-        self.type(f"{line}; printf '%s%s\\n' {end[:8]} {end[8:]}\r")
-        return self.read_until(end).rpartition(end)[0].replace("\r", "").partition("\n")[2].rstrip("\n")
+        begin, end = uuid.uuid4().hex, uuid.uuid4().hex
+        # in two halves, since what is typed is echoed among what is printed
+        marks = [f"printf %s%s\\\\n {mark[:8]} {mark[8:]}" for mark in (begin, end)]
+        self.type(f"{marks[0]}; {line}; {marks[1]}\r")
+        printed = self.read_until(end).rpartition(end)[0].partition(begin)[2]
+        return printed.replace("\r", "").strip("\n")
 
     def read_until(self, text: str) -> str:
         """All that appears until *text* does.

@@ -57,12 +57,14 @@ def _copy(products: Path, directory: Path) -> None:
 def layer(suite: str, package: Path) -> str:
     """A layer with *package* installed beside Apache, for alice, with :data:`PASSWORD`; its name."""
     facts = hashlib.sha256(package.read_bytes())
-    facts.update(repr([layers.ensure(suite, "box"), sorted(ANSWERS.items())]).encode())
+    facts.update(repr([layers.ensure(suite, "box"), sorted(ANSWERS.items()), "with environment"]).encode())
     name = f"installed-{facts.hexdigest()[:12]}"
     with cache.locked(cache.directory() / f"{suite}-{name}"):
         if not layers.is_frozen(suite, name):
             say(f"installing {package.name} in a box of {suite}")
             with Box(suite, layer="box") as box:
                 box.install(package, ANSWERS)
+                # else each box would begin to make the owner's environment anew
+                box.sh(f"until ls /var/lib/jupyter-remote/users/{OWNER}/python3*/complete; do sleep 1; done")
                 box.freeze(name)
     return name

@@ -55,13 +55,15 @@ class Website:
         box.write("/srv/shop/index.html", "<h1>Shop</h1>\n")
         box.write("/srv/shop/new.html", "<p>" + "new " * 2000 + "</p>\n")
         box.write("/srv/manual/page.html", "<p>How to</p>\n")
+        # the ETag of a file that is younger than a second is another one
+        box.sh("find /srv -exec touch --date=2020-02-02 {} +")
         box.write("/etc/apache2/members", "")
         box.write("/etc/apache2/sites-available/shop.conf", SITE)
         box.sh("a2ensite --quiet shop && apache2ctl configtest 2>&1 && systemctl reload apache2")
         return Website(box)
 
     def answers(self) -> dict[str, bytes]:
-        """What each request is answered, with all headers except Date, which may differ."""
+        """What each request is answered, with all headers except Date, and Allow in the order of the alphabet."""
         return {f"{name}: {request} {more}".strip(): self._ask(name, request, more) for name, request, more in REQUESTS}
 
     def _ask(self, name: str, request: str, more: str) -> bytes:
@@ -70,4 +72,6 @@ class Website:
             answer = b""
             while piece := connection.recv(65536):
                 answer += piece
-        return re.sub(rb"\r\nDate: [^\r]*", b"", answer, count=1)
+        answer = re.sub(rb"\r\nDate: [^\r]*", b"", answer, count=1)
+        # Apache lists the methods in the order in which its modules came
+        return re.sub(rb"(?<=\r\nAllow: )[^\r]*", lambda found: b",".join(sorted(found[0].split(b","))), answer)
