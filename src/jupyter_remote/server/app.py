@@ -13,7 +13,7 @@ from jupyter_core.utils import ensure_event_loop
 from jupyter_server.serverapp import ServerApp
 from tornado.httpserver import HTTPServer
 
-from . import config, instance
+from . import config, instance, upstream
 from .door import LOCAL_PROXIES, Door
 from .environment import VERSION, DefaultEnvironment
 from .identity import Owner, read_hash
@@ -123,6 +123,7 @@ def make(server_json: Path) -> JupyterRemote:
     # Connection files and sockets of kernels. Kernels and terminals see it too: `jupyter console
     # --existing` finds a running kernel by it.
     os.environ["JUPYTER_RUNTIME_DIR"] = str(given.runtime)
+    upstream.import_lab()
     ensure_event_loop()
     app = JupyterRemote.instance(told, given)
     app.initialize([])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from jupyter_server.base.handlers import FileFindHandler
@@ -12,6 +13,23 @@ from tornado import httputil, iostream
 from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.websocket import WebSocketHandler
+
+
+def import_lab() -> None:
+    """Import JupyterLab's server part.
+
+    Where Node.js is installed, that runs it (to ask yarn for the address of a registry that only a
+    build would need): 0.4 s. It is not found while we import.
+    """
+    path = os.environ.get("PATH")
+    os.environ["PATH"] = os.devnull
+    try:
+        import jupyterlab.labapp  # noqa: F401
+    finally:
+        if path is None:
+            del os.environ["PATH"]
+        else:
+            os.environ["PATH"] = path
 
 
 def websocket_of(delegate: httputil.HTTPMessageDelegate) -> WebSocketHandler | None:

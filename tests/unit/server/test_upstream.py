@@ -15,6 +15,7 @@ from jupyter_server import serverapp
 from jupyter_server.auth.identity import PasswordIdentityProvider
 from jupyter_server.base.handlers import FileFindHandler
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
+from jupyterlab import commands
 from tornado import web
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
@@ -112,3 +113,9 @@ def test_jupyters_kernels_have_the_names_that_are_fixed():
 def test_the_optional_checker_of_jsonschema_is_still_optional():
     assert "with suppress(ImportError):" in source(jsonschema._format)
     assert "rfc3987_syntax" in source(jsonschema._format)
+
+
+def test_jupyterlab_looks_for_node_when_it_is_imported():
+    # When this fails, import_lab() may not be needed any more.
+    assert 'which("node")' in inspect.getsource(commands._yarn_config)
+    assert "ValueError" in inspect.getsource(commands._yarn_config)
