@@ -65,6 +65,7 @@ def layer(suite: str, package: Path) -> str:
             with Box(suite, layer="box") as box:
                 box.install(package, ANSWERS)
                 # else each box would begin to make the owner's environment anew
-                box.sh(f"until ls /var/lib/jupyter-remote/users/{OWNER}/python3*/complete; do sleep 1; done")
+                ready = f"/var/lib/jupyter-remote/users/{OWNER}/python3*/jupyter-remote-complete"
+                box.sh(f"until ls {ready}; do sleep 1; done", timeout=300)
                 box.freeze(name)
     return name

@@ -103,7 +103,8 @@ class Browser:
         return self.page.locator(".jp-NotebookPanel:visible .jp-Notebook .jp-Cell").last
 
     def _idle(self) -> None:
-        self.page.locator(".jp-NotebookPanel:visible .jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
+        # the notebook's own indicator shows idle before there is a kernel; a cell run then is forgotten
+        self.page.locator("#jp-main-statusbar").get_by_text(re.compile(r"\| Idle$")).wait_for()
 
     def screenshot(self, name: str) -> Path:
         """Take a picture of the window; where it is."""

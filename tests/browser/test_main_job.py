@@ -30,11 +30,12 @@ def test_a_wrong_password_stays_outside(browser: Browser):
     assert "/login" in browser.page.url
 
 
-def test_a_terminal_is_alices_shell(browser: Browser):
+def test_a_terminal_is_alices_shell(browser: Browser, alice: Person):
     browser.login(PASSWORD)
     browser.open_terminal()
     browser.page.keyboard.type("id -un > whoami.txt; pwd >> whoami.txt\n")
-    browser.page.wait_for_timeout(1000)
+    alice.sh("until grep -q home whoami.txt; do sleep 0.2; done", timeout=60)
+    assert alice.sh("cat whoami.txt").split() == ["alice", "/home/alice"]
 
 
 def test_a_saved_notebook_is_on_alices_disk(browser: Browser, box: Box, alice: Person):
