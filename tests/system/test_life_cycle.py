@@ -49,7 +49,7 @@ def state(box: Box) -> tuple[dict[str, File], str, set[str], str]:
 def test_purge_leaves_nothing(fresh_box: Box, deb: Path) -> None:
     # What the package needs is installed first: it is not ours to take away.
     fresh_box.sh("apt-get -qq update")
-    needed = fresh_box.sh(f"dpkg-deb -f {fresh_box.put(deb)} Depends | tr ',' '\\n' | sed 's/[ (|].*//;s/^ //'")
+    needed = fresh_box.sh(f"dpkg-deb -f {fresh_box.put(deb)} Depends | tr ',' '\\n' | sed 's/^ *//;s/[ (|].*//'")
     fresh_box.sh(f"apt-get -qq install --yes {' '.join(needed.split())} >/dev/null 2>&1", env=NONINTERACTIVE)
     files, users, apache, units = state(fresh_box)
 

@@ -233,8 +233,10 @@ def test_an_apply_that_is_killed_half_way_is_finished_by_the_next(box: Box) -> N
 
 def test_a_full_disk_during_a_change_changes_nothing(box: Box) -> None:
     before = box.read(CONFIG)
-    box.sh("mount -t tmpfs -o size=16k tmpfs /var/lib/jupyter-remote/rendered")
-    box.sh("head -c 16k /dev/zero > /var/lib/jupyter-remote/rendered/ballast; true")
+    box.sh(
+        "cd /var/lib/jupyter-remote && cp -a rendered /root && mount -t tmpfs -o size=32k tmpfs rendered"
+        " && cp -a /root/rendered/. rendered && head -c 64k /dev/zero > rendered/ballast; true"
+    )
     done = box.attempt("jupyter-remote config set base_url /lab")
     assert done.returncode == 73, done.stderr
     assert "full" in done.stderr
