@@ -68,6 +68,7 @@ RECIPES = {
                 "devscripts",
             ),
             *("python3-all", "python3-dev", "python3-venv", "python3-setuptools", "python3-stdeb"),
+            *("python3-pip", "python3-wheel", "po-debconf"),
             *("brotli", "git", "zstd", "xz-utils"),
         ),
     ),
