@@ -123,11 +123,12 @@ def enable(kind: str, name: str) -> None:
 
 def disable(kind: str, name: str) -> None:
     """Disable it and forget that it was ever enabled (-p), so that nothing stays behind."""
-    database = _DATABASE / {"mod": "module"}.get(kind, kind) / "disabled_by_maint"
-    was_there = database.exists()
     run(f"a2dis{kind}", "-m", "-p", "-q", name, check=False)
-    if not was_there and database.is_dir() and not any(database.iterdir()):
-        database.rmdir()  # a2dismod makes it even when it has nothing to write there
+    for marks in ("enabled_by_maint", "disabled_by_maint"):
+        # a2en… and a2dis… make these directories, and leave them when they are empty
+        directory = _DATABASE / {"mod": "module"}.get(kind, kind) / marks
+        if directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()
 
 
 def enabled_modules() -> set[str]:
