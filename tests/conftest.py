@@ -41,6 +41,13 @@ def bare_box(suite: str) -> Iterator[Box]:
 
 
 @pytest.fixture
+def ready_box(suite: str, deb: Path) -> Iterator[Box]:
+    """As ``bare_box``, but everything that our package needs is there already, Apache too."""
+    with Box(suite, layer=installed.ready(suite, deb)) as box:
+        yield box
+
+
+@pytest.fixture
 def fresh_box(suite: str) -> Iterator[Box]:
     """A server with alice, bob and an Apache that serves its start page; nothing of ours."""
     with Box(suite, layer="box") as box:

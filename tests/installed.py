@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from lab import cache, layers
-from lab.box import Box
+from lab.box import NONINTERACTIVE, Box
 
 from jupyter_remote.run import die, run, say
 
@@ -52,6 +52,22 @@ def deb(suite: str, *, build: bool = True) -> Path:
 def _copy(products: Path, directory: Path) -> None:
     for product in products.glob("jupyter-remote_*"):
         shutil.copy2(product, directory)
+
+
+def ready(suite: str, package: Path) -> str:
+    """A layer with what *package* depends on and recommends, Apache among it; alice is alone. Its name."""
+    fields = run("dpkg-deb", "--showformat=${Depends}, ${Recommends}", "--show", package).stdout
+    needed = sorted({relation.split()[0] for relation in fields.split(",") if relation.strip()})
+    facts = repr([layers.ensure(suite, "plain"), needed])
+    name = f"ready-{hashlib.sha256(facts.encode()).hexdigest()[:12]}"
+    with cache.locked(cache.directory() / f"{suite}-{name}"):
+        if not layers.is_frozen(suite, name):
+            say(f"installing what {package.name} needs in a box of {suite}")
+            with Box(suite, layer="plain") as box:
+                box.sh("apt-get -qq update")
+                box.sh(f"apt-get -qq install --yes {' '.join(needed)}", env=NONINTERACTIVE)
+                box.freeze(name)
+    return name
 
 
 def layer(suite: str, package: Path) -> str:

@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
                 layers.ensure(suite, layer)
             say(f"building the package for {suite}, unless it is there")
             deb = installed.deb(suite, build="--no-build" not in arguments)
+            installed.ready(suite, deb)
             installed.layer(suite, deb)
     except (Mistake, ProcessFailed) as failed:
         say(f"test.sh: {failed}")

@@ -47,15 +47,15 @@ def test_the_first_notebook_runs_offline_in_an_environment_of_the_owners_own(box
     assert told[2] in kernel.execute("%pip --version").text
 
 
-def test_without_a_password_it_is_locked_and_a_link_opens_it(bare_box: Box, deb: Path, client: MakeClient):
-    said = bare_box.install(deb)
+def test_without_a_password_it_is_locked_and_a_link_opens_it(ready_box: Box, deb: Path, client: MakeClient):
+    said = ready_box.install(deb)
     assert "jupyter-remote url" in said
-    assert bare_box.is_active("jupyter-remote.service")
+    assert ready_box.is_active("jupyter-remote.service")
     for guess in ("", "password", "jupyter", "!", "alice"):
-        assert not client(bare_box).try_login(guess)
-    assert client(bare_box).get("api/kernels").status_code in (401, 403)
-    visitor = client(bare_box)
-    assert visitor.follow(bare_box.as_user("alice").sh("jupyter-remote url"))
+        assert not client(ready_box).try_login(guess)
+    assert client(ready_box).get("api/kernels").status_code in (401, 403)
+    visitor = client(ready_box)
+    assert visitor.follow(ready_box.as_user("alice").sh("jupyter-remote url"))
     assert visitor.start_kernel().execute("1 + 1").value == "2"
 
 
@@ -66,11 +66,11 @@ def ask(box: Box, deb: Path, frontend: str) -> Terminal:
 
 
 @pytest.mark.parametrize("frontend", ["dialog", "teletype", "readline"])
-def test_a_person_answers_two_questions(bare_box: Box, deb: Path, client: MakeClient, frontend: str, tmp_path: Path):
+def test_a_person_answers_two_questions(ready_box: Box, deb: Path, client: MakeClient, frontend: str, tmp_path: Path):
     if frontend == "readline":
         # Term::ReadLine's own Stub is part of Perl; the GNU one is what a person would have
-        bare_box.sh("apt-get -qq update && apt-get -qq install --yes libterm-readline-gnu-perl", env=NONINTERACTIVE)
-    with ask(bare_box, deb, frontend) as terminal:
+        ready_box.sh("apt-get -qq update && apt-get -qq install --yes libterm-readline-gnu-perl", env=NONINTERACTIVE)
+    with ask(ready_box, deb, frontend) as terminal:
         terminal.expect("Password to log in to Jupyter:", timeout=600)
         terminal.picture(tmp_path / f"{frontend}.png")
         terminal.answer("typed by hand")
@@ -78,13 +78,13 @@ def test_a_person_answers_two_questions(bare_box: Box, deb: Path, client: MakeCl
         terminal.answer("typed by hand")
         assert terminal.wait() == 0, terminal.screen()
         assert "typed by hand" not in terminal.raw
-    assert bare_box.sh("jupyter-remote config get user") == OWNER
-    assert client(bare_box).login("typed by hand").start_kernel().execute("2 ** 10").value == "1024"
+    assert ready_box.sh("jupyter-remote config get user") == OWNER
+    assert client(ready_box).login("typed by hand").start_kernel().execute("2 ** 10").value == "1024"
 
 
 @pytest.mark.parametrize("frontend", ["dialog", "teletype"])
-def test_two_passwords_that_differ_are_asked_again(bare_box: Box, deb: Path, client: MakeClient, frontend: str):
-    with ask(bare_box, deb, frontend) as terminal:
+def test_two_passwords_that_differ_are_asked_again(ready_box: Box, deb: Path, client: MakeClient, frontend: str):
+    with ask(ready_box, deb, frontend) as terminal:
         terminal.expect("Password to log in to Jupyter:", timeout=600)
         terminal.answer("first")
         terminal.expect("type the password again")
@@ -96,8 +96,8 @@ def test_two_passwords_that_differ_are_asked_again(bare_box: Box, deb: Path, cli
         terminal.expect("type the password again")
         terminal.answer("second")
         assert terminal.wait() == 0, terminal.screen()
-    assert not client(bare_box).try_login("first")
-    assert client(bare_box).try_login("second")
+    assert not client(ready_box).try_login("first")
+    assert client(ready_box).try_login("second")
 
 
 def test_two_people_on_the_machine_are_a_question(fresh_box: Box, deb: Path, client: MakeClient):

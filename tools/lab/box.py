@@ -187,7 +187,7 @@ class Box:
         if os.path.ismount(self.root):
             overlay.unmount(self._view)
         if self.directory.exists():
-            shutil.rmtree(self.directory)
+            run("rm", "--recursive", "--force", "--one-file-system", self.directory)
 
     def freeze(self, name: str) -> None:
         """Shut down and keep the present state as the layer *name*; the box itself is gone then."""
