@@ -85,16 +85,23 @@ def test_a_person_answers_two_questions(ready_box: Box, deb: Path, client: MakeC
 @pytest.mark.parametrize("frontend", ["dialog", "teletype"])
 def test_two_passwords_that_differ_are_asked_again(ready_box: Box, deb: Path, client: MakeClient, frontend: str):
     with ask(ready_box, deb, frontend) as terminal:
+
+        def answer(text: str) -> None:
+            if frontend == "teletype":
+                terminal.forget()  # the same questions come again, below
+            terminal.answer(text)
+
         terminal.expect("Password to log in to Jupyter:", timeout=600)
-        terminal.answer("first")
+        answer("first")
         terminal.expect("type the password again")
-        terminal.answer("fist")
+        answer("fist")
         terminal.expect("not the same")
-        terminal.press("enter")
+        if frontend == "dialog":
+            terminal.press("enter")
         terminal.expect("Password to log in to Jupyter:")
-        terminal.answer("second")
+        answer("second")
         terminal.expect("type the password again")
-        terminal.answer("second")
+        answer("second")
         assert terminal.wait() == 0, terminal.screen()
     assert not client(ready_box).try_login("first")
     assert client(ready_box).try_login("second")

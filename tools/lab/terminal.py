@@ -71,6 +71,13 @@ class Terminal:
             pass
         return self.screen()
 
+    def forget(self) -> None:
+        """Clear the screen, so that what a program asks a second time is not taken for the first.
+
+        Only for programs that write line by line: others redraw no more than what changed.
+        """
+        self._screen.reset()
+
     def type(self, text: str) -> None:
         """Type *text*, without the Enter key."""
         self._child.send(text)
