@@ -56,7 +56,7 @@ def build(suite: str, *, again: bool = False) -> Path:
     """
     host.require("git")
     directory = DIST / suite
-    digest = _digest(files())
+    digest = state_of_sources()
     mark = directory / ".built-from"
     with cache.locked(cache.directory() / f"build-{suite}"):
         ready = sorted(directory.glob("jupyter-remote_*.deb"))
@@ -161,9 +161,10 @@ def source_tree() -> Iterator[Path]:
         yield tree
 
 
-def _digest(names: list[Path]) -> str:
+def state_of_sources() -> str:
+    """A digest of everything in the work tree that the package is made of."""
     digest = hashlib.sha256()
-    for name in names:
+    for name in files():
         path = TOP / name
         content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
         executable = os.access(path, os.X_OK)

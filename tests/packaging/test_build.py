@@ -65,6 +65,8 @@ def test_a_build_in_another_place_gives_the_same_bytes(suite: str, deb: Path) ->
         products,
     ):
         second = next(path for path in products if path.suffix == ".deb")
+        built_from = (debbuild.DIST / suite / ".built-from").read_text()
+        assert debbuild.state_of_sources() == built_from, "the sources were edited during the test"
         assert second.name == deb.name
         assert second.read_bytes() == deb.read_bytes()
 
