@@ -18,6 +18,8 @@ def test_logging_in_and_running_a_cell(browser: Browser):
     assert browser.run_cell("import getpass, sys; print(getpass.getuser(), sys.prefix)").startswith(
         "alice /var/lib/jupyter-remote/users/alice/"
     )
+    # Nobody is asked whether they want news from elsewhere.
+    expect(browser.page.get_by_text("notified about official Jupyter news")).to_have_count(0)
     browser.screenshot("notebook")
     assert browser.complaints == []
 
