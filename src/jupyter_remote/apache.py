@@ -62,6 +62,12 @@ def installed() -> bool:
     return Path("/usr/sbin/apache2ctl").exists() and Path("/etc/apache2/apache2.conf").is_file()
 
 
+def comes_soon() -> bool:
+    """Whether dpkg has unpacked Apache and will configure it after us; a trigger calls us again then."""
+    state = run("dpkg-query", "-W", "-f", "${db:Status-Status}", "apache2", check=False).stdout
+    return state in ("unpacked", "half-configured")
+
+
 def running() -> bool:
     """Whether Apache serves at the moment."""
     if machine.has_systemd():

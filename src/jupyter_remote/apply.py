@@ -126,6 +126,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
                 now["tls"] = _digest(pair.certificate + pair.key)
             now["password"] = _digest(_read(paths.PASSWORD_HASH))
             now.update({str(path): _digest(_read(path)) for path in _CONFFILES})
+            now["modules"] = _modules_in_use(settings)
             outcome.changed = sorted(name for name in now if now[name] != before.get(name))
             apache_done = _apply_apache(settings, outcome, transaction)
             if systemd.running():
@@ -145,7 +146,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
     if not apache_done:
         # To be tried again next time: not yet in use.
         for name in list(now):
-            if name in ("tls", str(paths.APACHE_DEFINES), *map(str, _CONFFILES)):
+            if name in ("tls", "modules", str(paths.APACHE_DEFINES), *map(str, _CONFFILES)):
                 now[name] = ""
     replace_file(_APPLIED, json.dumps(now, indent=1) + "\n", 0o600)
     return outcome
@@ -230,6 +231,8 @@ def _apply_apache(settings: Settings, outcome: Outcome, transaction: Transaction
         return False
 
     again = "then: sudo jupyter-remote apply"
+    if apache.comes_soon():
+        return False
     if not apache.installed():
         return finding(
             "Apache, or its configuration, is not there: nothing serves Jupyter to the network yet.",
@@ -276,7 +279,7 @@ def _apply_apache(settings: Settings, outcome: Outcome, transaction: Transaction
         )
     if not apache.running():
         return finding("Apache is stopped.", f"sudo systemctl start apache2 — {again}")
-    ours = {"tls", str(paths.APACHE_DEFINES), *map(str, _CONFFILES), "apache"}
+    ours = {"tls", "modules", str(paths.APACHE_DEFINES), *map(str, _CONFFILES), "apache"}
     if ours.intersection(outcome.changed):
         try:
             apache.reload()
@@ -293,6 +296,15 @@ def _apply_apache(settings: Settings, outcome: Outcome, transaction: Transaction
 def modules_to_enable(settings: Settings) -> list[str]:
     """The Apache modules that are needed, off, and safe to switch on."""
     return _missing_modules(settings.tls_mode != "none", [])
+
+
+def _modules_in_use(settings: Settings) -> str:
+    """Which of the needed modules are on; the postinst switches some on without reloading Apache."""
+    if not apache.installed():
+        return ""
+    return " ".join(
+        name for name in apache.needed_modules(settings.tls_mode != "none") if apache.is_enabled("mod", name)
+    )
 
 
 def _missing_modules(https: bool, findings: list[Finding]) -> list[str]:
