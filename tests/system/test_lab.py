@@ -73,7 +73,7 @@ def test_a_secret_is_found_wherever_it_lies(bare_box: Box):
     bare_box.sh(f'{run_in_background} sh -c "sleep 60; true" sh $(cat /run/careless)')
     bare_box.sh(f"{run_in_background} --setenv=SECRET=$(cat /run/careless) sleep 60")
     found = "\n".join(bare_box.places_with(secret))
-    for place in ("etc/careless", "run/careless", "journal", "argv of sh", "environment of /usr/bin/sleep"):
+    for place in ("etc/careless", "run/careless", "journal", "argv of /usr/bin/sh", "environment of /usr/bin/sleep"):
         assert place in found
 
 
