@@ -36,8 +36,15 @@ class Container:
         return self.inside.run("sh", "-c", line, user=user, input=input, env=noninteractive, check=check)
 
     def start(self, line: str, *, user: str = "root") -> subprocess.Popen[str]:
-        """Start a shell line that goes on; end it with ``.terminate()``."""
+        """Start a command that goes on; end it with :meth:`stop`."""
         return self.inside.popen("sh", "-c", f"exec {line}", user=user)
+
+    def stop(self, process: subprocess.Popen[str]) -> int:
+        """End it, as ``kill`` does; its exit code.
+
+        :raises subprocess.TimeoutExpired: it does not end within a minute.
+        """
+        return self.inside.terminate(process)
 
     def install(self, deb: Path, preseed: Mapping[str, str] | None = None) -> str:
         """Install a package file, ``apt-get install ./x.deb``, and return what apt printed.

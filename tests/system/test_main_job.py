@@ -135,8 +135,7 @@ def test_a_container_without_systemd_installs_and_serves_in_the_foreground(conta
         answer = container.sh(f"for _ in $(seq 100); do {ask_it} && exit 0; sleep 0.2; done; exit 1")
         assert "version" in json.loads(answer)
     finally:
-        server.terminate()
-        server.wait(60)
+        container.stop(server)
 
 
 # --- who runs it, and who may open it ----------------------------------------------------------------

@@ -38,6 +38,8 @@ FRESH = 300
 IDLE = 900
 #: days after which a file that nobody asked for is removed
 KEEP_DAYS = 30
+#: how often a file is asked for when the archive does not answer, or is too busy to
+ATTEMPTS = 4
 #: headers of an archive's answer that apt looks at
 KEPT_HEADERS = ("Content-Type", "Last-Modified", "ETag", "Content-Length")
 
@@ -112,29 +114,42 @@ class _Archive:
                 os.utime(body)
                 os.utime(head)
                 return 200, known["headers"], body
-            request = urllib.request.Request(url, headers={"User-Agent": "jupyter-remote-lab"})
-            if known and "Last-Modified" in known["headers"]:
-                request.add_header("If-Modified-Since", known["headers"]["Last-Modified"])
-            try:
-                with self.opener.open(request, timeout=120) as answer:
-                    headers = {key: answer.headers[key] for key in KEPT_HEADERS if key in answer.headers}
-                    part = self.partial / f"{name}-{threading.get_ident()}"
-                    with part.open("wb") as file:
-                        shutil.copyfileobj(answer, file, 1 << 20)
-                    wanted = headers.get("Content-Length")
-                    if wanted is not None and part.stat().st_size != int(wanted):
-                        return 502, {}, None
-                    part.rename(body)
-            except urllib.error.HTTPError as error:
-                if error.code != 304 or not known:
-                    return error.code, {}, None
-                headers = known["headers"]
-            except (OSError, http.client.HTTPException) as error:
-                print(f"{url}: {error}", file=sys.stderr, flush=True)
+            headers: dict[str, str] = {}
+            for attempt in range(ATTEMPTS):
+                time.sleep(attempt)
+                status, headers = self._fetch(url, known["headers"].get("Last-Modified") if known else None, body)
+                if status in (200, 304):
+                    break
+                print(f"{url}: {status}", file=sys.stderr, flush=True)
+                if status < 429:
+                    return status, {}, None
+            else:
                 return 502, {}, None
+            if status == 304 and known:
+                headers = known["headers"]
             headers["Content-Length"] = str(body.stat().st_size)
             head.write_text(json.dumps({"url": url, "checked": time.time(), "headers": headers}))
             return 200, headers, body
+
+    def _fetch(self, url: str, since: str | None, body: Path) -> tuple[int, dict[str, str]]:
+        """Status and headers of *url*; what it holds goes to *body* when it came whole. 599: no answer."""
+        request = urllib.request.Request(url, headers={"User-Agent": "jupyter-remote-lab"})
+        if since:
+            request.add_header("If-Modified-Since", since)
+        part = self.partial / f"{body.name}-{threading.get_ident()}"
+        try:
+            with self.opener.open(request, timeout=120) as answer, part.open("wb") as file:
+                headers = {key: answer.headers[key] for key in KEPT_HEADERS if key in answer.headers}
+                shutil.copyfileobj(answer, file, 1 << 20)
+        except urllib.error.HTTPError as error:
+            return error.code, {}
+        except (OSError, http.client.HTTPException) as error:
+            print(f"{url}: {error}", file=sys.stderr, flush=True)
+            return 599, {}
+        if part.stat().st_size != int(headers.get("Content-Length", part.stat().st_size)):
+            return 599, {}
+        part.rename(body)
+        return 200, headers
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -170,6 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Proxy(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, archive: _Archive) -> None:
         super().__init__((network.GATEWAY, PORT), _Handler)

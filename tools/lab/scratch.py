@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,12 +14,14 @@ from pathlib import Path
 
 from jupyter_remote.run import ProcessFailed, run
 from lab import aptproxy, cache, host, layers, overlay
+from lab.supervisor import descendants
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # A mount and process namespace of its own for each command: nothing stays mounted, nothing stays running.
 ENTER = """
 root=$1; shift
+hostname box
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 if [ -e /etc/resolv.conf ]; then
@@ -77,6 +80,18 @@ class Scratch:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
+    @staticmethod
+    def terminate(process: subprocess.Popen[str], timeout: float = 60) -> int:
+        """End what :meth:`popen` started, as ``kill`` does, and wait for it; its exit code.
+
+        :param timeout: seconds.
+        :raises subprocess.TimeoutExpired: it does not end.
+        """
+        # unshare itself is deaf to this; its only child is the command
+        for pid in descendants(process.pid)[:1]:
+            os.kill(pid, signal.SIGTERM)
+        return process.wait(timeout)
+
     def apt_install(self, *packages: str) -> None:
         """Install packages, without their recommendations."""
         self.run(
@@ -91,7 +106,7 @@ class Scratch:
         variables = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": home, "USER": user, **env}
         return [
             *(["ip", "netns", "exec", self.network] if self.network else []),
-            "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation=private",
+            "unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--propagation=private",
             "sh", "-ec", ENTER, "sh", str(self.root), *binds, "--", "chroot", str(self.root),
             "env", "-i", "--chdir", cwd, *(f"{k}={v}" for k, v in variables.items()),
             *(["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"] if user != "root" else []),
