@@ -13,6 +13,9 @@ BRIDGE = "jrlab0"
 SUBNET = IPv4Network("10.77.0.0/24")
 GATEWAY = str(SUBNET[1])
 NAMESPACES = "jrlab-"
+# Without one of its own a bridge takes its lowest port's address, a new one whenever a box comes or goes;
+# and the other boxes go on sending to the old one until a connection of theirs has timed out.
+BRIDGE_MAC = "02:6a:72:00:00:01"
 
 
 def ensure_bridge() -> None:
@@ -23,6 +26,8 @@ def ensure_bridge() -> None:
             run("ip", "link", "add", BRIDGE, "type", "bridge")
             run("ip", "addr", "add", f"{GATEWAY}/{SUBNET.prefixlen}", "dev", BRIDGE)
             run("ip", "link", "set", BRIDGE, "up")
+        if Path(f"/sys/class/net/{BRIDGE}/address").read_text().strip() != BRIDGE_MAC:
+            run("ip", "link", "set", BRIDGE, "address", BRIDGE_MAC)
 
 
 @dataclass(frozen=True)
