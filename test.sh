@@ -41,8 +41,8 @@ command -v openssl >/dev/null || install_missing openssl
 cache=${JUPYTER_REMOTE_CACHE:-$HOME/.cache/jupyter-remote}
 key=$({ "$python" -c 'import sys; print(sys.version, sys.executable)'; cat requirements/*.txt; } | sha256sum | cut -c1-12)
 venv=$cache/test-venv-$key
+mkdir -p "$cache"
 (
-    mkdir -p "$cache"
     flock 9
     if [ ! -e "$venv/ready" ]; then
         say "making the Python environment of the tests"
