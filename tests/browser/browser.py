@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import host
+from lab import host, network
 from lab.box import Box
 from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
@@ -117,14 +118,17 @@ class Browser:
 @contextmanager
 def browsing(box: Box, base_url: str = "/jupyter") -> Iterator[Browser]:
     """A browser of somebody who was told to trust the box's authority, and who finds its name."""
-    host.require("chromium", "certutil")
+    host.require("chromium", "certutil", "nsenter")
     with (
         tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as home,
+        # Not on this machine's own network: Chromium gives up what it is loading (ERR_NETWORK_CHANGED)
+        # whenever the link of any box comes or goes.
+        network.visiting() as laptop,
         sync_playwright() as player,
     ):
         _trust(Path(home), box.read("/var/lib/jupyter-remote/ca.crt"))
         chromium = player.chromium.launch(
-            executable_path=CHROMIUM,
+            executable_path=_program(Path(home), network.inside(laptop, CHROMIUM)),
             headless=True,
             chromium_sandbox=False,  # it runs as root, and opens nothing but our own pages
             args=[*FLAGS, f"--host-resolver-rules=MAP {box.hostname} {box.ip}, MAP * ~NOTFOUND"],
@@ -137,6 +141,14 @@ def browsing(box: Box, base_url: str = "/jupyter") -> Iterator[Browser]:
             yield Browser(context, f"https://{box.hostname}{base_url}")
         finally:
             chromium.close()
+
+
+def _program(home: Path, command: list[str]) -> Path:
+    """A program that is *command*, for who takes no command but the path of a program."""
+    program = home / "chromium"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    program.chmod(0o755)
+    return program
 
 
 def _trust(home: Path, authority: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -86,3 +88,21 @@ def release(address: Address) -> None:
     """Take the namespace and its link away."""
     run("ip", "link", "del", address._link, check=False)
     run("ip", "netns", "del", address.namespace, check=False)
+
+
+@contextmanager
+def visiting() -> Iterator[Address]:
+    """A place on the bridge for a program that visits boxes from outside, as from another machine.
+
+    It sees its own link and no other: those of boxes that come and go are none of its business.
+    """
+    address = claim()
+    try:
+        yield address
+    finally:
+        release(address)
+
+
+def inside(address: Address, *argv: str) -> list[str]:
+    """The command that runs *argv* with the network of *address* and everything else of this machine."""
+    return ["nsenter", f"--net=/run/netns/{address.namespace}", *argv]
