@@ -32,7 +32,10 @@ setup(
     package_dir={"": "src"},
     packages=find_packages("src"),
     # Everything below src/ that is no module: templates, and data that is pinned.
-    package_data={"": ["*.j2", "*.html", "*.css", "*.js", "*.json", "*.toml", "*.sh", "templates/*", "py.typed"]},
+    package_data={
+        "": ["*.j2", "*.html", "*.css", "*.js", "*.json", "*.toml", "*.sh", "templates/*", "py.typed"],
+        "jupyter_remote.server": ["offer/*", "labextensions/*/*"],
+    },
     install_requires=["notebook>=7", "jinja2", "tomlkit", "argon2-cffi"],
     entry_points={"console_scripts": ["jupyter-remote = jupyter_remote.cli:main"]},
     classifiers=[

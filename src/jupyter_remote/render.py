@@ -55,6 +55,9 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         "server_names": server_names(settings, machine),
         "behind_tls": settings.tls_mode != "none",
         "cull_idle": settings.kernels_cull_idle,
+        "environments": settings.kernels_environments,
+        "offer_environments": settings.kernels_without_ipykernel == "offer",
+        "conda_channel": settings.conda_channel,
     }
     place = paths.Place(settings.user)
     unix = settings.listen == "unix"

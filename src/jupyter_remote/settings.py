@@ -147,6 +147,56 @@ def _one_of(*choices: str) -> Callable[[object], str]:
     return check
 
 
+def _patterns(value: object) -> list[str]:
+    allowed = 'a list of paths or patterns such as ["/data/envs/*", "~/work/*/.venv"]'
+    if isinstance(value, str):
+        raise Refused(allowed, f'["{value}"]' if value.startswith(("/", "~/")) and _is_plain(value) else "")
+    if not isinstance(value, list) or len(value) > 100:
+        raise Refused(allowed)
+    for item in value:
+        text = _text(item, allowed)
+        if not text.startswith(("/", "~/")) or ".." in text.split("/") or "**" in text or len(text.encode()) > 4095:
+            raise Refused(f"{allowed}: each absolute or below ~/, without .. and without **")
+    return list(dict.fromkeys(value))
+
+
+def _is_plain(text: str) -> bool:
+    return text.isprintable() and not set(text) & set("\"'\\`$")
+
+
+# What a URL may hold unquoted, by RFC 3986; neither quotes nor blanks nor anything that a shell would see.
+_URL = re.compile(r"(https?|file)://[A-Za-z0-9._~:/?#@!&=+,;%-]{1,2000}")
+
+
+def _url(value: object) -> str:
+    allowed = "an address that begins with https://, http:// or file://"
+    text = _text(value, allowed)
+    if text and not _URL.fullmatch(text):
+        raise Refused(allowed, f"https://{text}" if _URL.fullmatch(f"https://{text}") and "://" not in text else "")
+    return text
+
+
+def _channel(value: object) -> str:
+    allowed = "the name of a channel, such as conda-forge, or the address of a mirror"
+    text = _text(value, allowed)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,100}", text) and not _URL.fullmatch(text):
+        raise Refused(allowed, "conda-forge")
+    return text
+
+
+def _sha256(value: object) -> str:
+    allowed = "a SHA-256 digest: 64 hexadecimal digits"
+    text = _text(value, allowed).strip().lower()
+    if text and not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise Refused(allowed)
+    return text
+
+
+def _directory(value: object) -> str:
+    text = _text(value, "an absolute path, or one that begins with ~/ (the owner's home)")
+    return _notebook_dir(text) if text else ""
+
+
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -216,6 +266,34 @@ KEYS: dict[str, Key] = {
             _one_of("auto", "site", "snippet"),
         ),
         Key("kernels.cull_idle", 0, "Stop a kernel that has done nothing for this long. 0: never.", _duration),
+        Key(
+            "kernels.environments",
+            [],
+            "More places to look for environments, beside those that conda and the notebook directory have.",
+            _patterns,
+        ),
+        Key(
+            "kernels.without_ipykernel",
+            "offer",
+            "Environments in which no kernel is installed: offer to install one with a click in the\n"
+            "launcher, or hide them.",
+            _one_of("offer", "hide"),
+        ),
+        Key(
+            "conda.distribution",
+            "miniforge",
+            "What `jupyter-remote conda install` installs. The other two have licence terms of their own.",
+            _one_of("miniforge", "miniconda", "anaconda"),
+        ),
+        Key("conda.prefix", "", "Where it goes. Empty: a directory in the owner's home, ~/miniforge3.", _directory),
+        Key(
+            "conda.channel",
+            "conda-forge",
+            "Where packages come from: a channel's name, or a mirror's address.",
+            _channel,
+        ),
+        Key("conda.installer_url", "", "Another place to fetch the installer from. Empty: its publisher's.", _url),
+        Key("conda.installer_sha256", "", "The digest of that installer. Empty: the pinned one.", _sha256),
     )
 }
 
@@ -223,6 +301,7 @@ SECTIONS: dict[str, str] = {
     "tls": "How the connection is encrypted.",
     "apache": "How Apache serves it.",
     "kernels": "The processes that run the owner's code.",
+    "conda": "The owner's conda, where `jupyter-remote conda install` is asked for one.",
 }
 
 
@@ -242,6 +321,13 @@ class Settings:
     tls_key: str = ""
     apache_mode: str = "auto"
     kernels_cull_idle: int = 0
+    kernels_environments: list[str] = field(default_factory=list)
+    kernels_without_ipykernel: str = "offer"
+    conda_distribution: str = "miniforge"
+    conda_prefix: str = ""
+    conda_channel: str = "conda-forge"
+    conda_installer_url: str = ""
+    conda_installer_sha256: str = ""
 
     def get(self, name: str) -> Scalar:
         """The value of a key by its dotted name.

@@ -20,6 +20,7 @@ from .identity import Owner, read_hash
 from .notify import Notifier
 from .secret import cookie_key
 from .unit import Unit, take
+from .watcher import Watcher
 
 #: Seconds that requests which are being answered get when the server stops.
 PATIENCE = 1.5
@@ -37,6 +38,7 @@ class JupyterRemote(ServerApp):
         self.unit = given
         self._notifier = Notifier(given.notify_socket, given.watchdog)
         self._end: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self.password_hash = read_hash(given.credentials)
         key = cookie_key(given.state / "cookie-secret", self.password_hash)
         self._pins = config.pinned(told, given, key)
@@ -90,6 +92,10 @@ class JupyterRemote(ServerApp):
         self.http_server.add_sockets(self.unit.sockets)
         self._notifier.ready(f"Serving {self.told.address}")
         self.environment.start()
+        assert self.kernel_spec_manager is not None
+        assert self.event_logger is not None
+        watcher = Watcher(self.kernel_spec_manager.get_all_specs, self.door.has_websockets, self.event_logger)
+        self._watching = loop.create_task(watcher.run())
 
     def running_server_info(self, kernel_count: bool = True) -> str:
         """One line for the log."""
@@ -106,6 +112,8 @@ class JupyterRemote(ServerApp):
 
     async def _leave(self) -> None:
         self._notifier.stopping("Answering the last requests")
+        if self._watching is not None:
+            self._watching.cancel()
         left = await self.door.close(self.http_server, PATIENCE)
         if left:
             self.log.warning("Stopped with %d requests unanswered after %s s.", left, PATIENCE)

@@ -22,6 +22,9 @@ from .unit import Unit
 #: Configuration files that everything else overrules.
 DEFAULTS = Path(__file__).parent / "defaults"
 
+#: What we add to the pages of JupyterLab and Notebook.
+LABEXTENSIONS = Path(__file__).parent / "labextensions"
+
 #: Extensions that every instance has, whatever files in ~/.jupyter switch off.
 EXTENSIONS = ("jupyterlab", "jupyter_server_terminals", "notebook", "notebook_shim")
 
@@ -101,6 +104,8 @@ def decided(app_class: str, pins: dict[str, Any], instance: Instance) -> Config:
                 "cull_busy": False,
                 "cull_interval": max(5, min(300, instance.cull_idle // 4)),
             },
+            # Of JupyterLab and of Notebook. An owner who has a list of extensions for one of them has that.
+            "LabServerApp": {"extra_labextensions_path": [str(LABEXTENSIONS)]},
             "LabApp": {
                 # The server's environment is root's: nothing could be installed into it or built.
                 "extension_manager": "readonly",

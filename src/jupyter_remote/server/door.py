@@ -173,6 +173,10 @@ class Door(httputil.HTTPServerConnectionDelegate):
         """Remember a websocket, so that it can be closed in order."""
         self._websockets.add(websocket)
 
+    def has_websockets(self) -> bool:
+        """Whether somebody has one open: a page, at least."""
+        return any(upstream.is_connected(websocket) for websocket in self._websockets)
+
 
 class _Visit(httputil.HTTPMessageDelegate):
     """One request, from the moment its connection is ready for it until the next one."""

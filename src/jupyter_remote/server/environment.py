@@ -11,10 +11,10 @@ import logging
 import os
 import shutil
 import sys
-import threading
 from pathlib import Path
 
 from ..run import ProcessFailed, run
+from .background import in_background
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -53,33 +53,16 @@ class DefaultEnvironment:
         """Begin to make it, unless it is complete or somebody is at it. Must be called in the event loop."""
         if self.is_complete or (self._building is not None and not self._building.done()):
             return
-        loop = asyncio.get_running_loop()
-        self._building = building = loop.create_future()
-        # Nobody may ever ask; an error that nobody has read must not be reported a second time.
-        building.add_done_callback(lambda done: done.cancelled() or done.exception())
 
         def build() -> None:
-            error: EnvironmentFailed | None = None
             try:
                 self._build()
             except EnvironmentFailed as failed:
-                error = failed
                 self._log.error("%s", failed)
-            try:
-                loop.call_soon_threadsafe(finish, error)
-            except RuntimeError:
-                return  # the server has stopped meanwhile
+                raise
 
-        def finish(error: EnvironmentFailed | None) -> None:
-            if building.done():
-                return
-            if error is None:
-                building.set_result(None)
-            else:
-                building.set_exception(error)
-
-        # A daemon: the server's stop does not wait for it. What is half made is made anew.
-        threading.Thread(target=build, name="environment", daemon=True).start()
+        # What is half made when the server stops is made anew.
+        self._building = in_background(build, "environment")
 
     async def ready(self) -> None:
         """Wait until it can be used. After a failure every call tries again.

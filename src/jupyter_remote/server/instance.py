@@ -19,6 +19,7 @@ class Instance:
 
     ``base_url`` has a slash at both ends. ``cull_idle`` is in seconds; 0 means never.
     ``server_names`` are lower case; IP literals and ``localhost`` need not be among them.
+    ``environments`` are patterns, absolute or below ``~/``, of places where more environments are.
     """
 
     base_url: str
@@ -27,6 +28,9 @@ class Instance:
     server_names: tuple[str, ...]
     behind_tls: bool
     cull_idle: int
+    environments: tuple[str, ...]
+    offer_environments: bool
+    conda_channel: str
 
     @property
     def slug(self) -> str:
@@ -72,13 +76,10 @@ def load(path: Path) -> Instance:
     )
     checked("notebook_dir", str, str(given["notebook_dir"]).startswith("/"), "an absolute path")
     checked("interface", str, given["interface"] in ("lab", "notebook"), '"lab" or "notebook"')
-    names = given["server_names"]
-    checked(
-        "server_names",
-        list,
-        isinstance(names, list) and all(isinstance(name, str) for name in names),
-        "a list of host names",
-    )
+    names = checked("server_names", list, _are_texts(given["server_names"]), "a list of host names")
+    environments = checked("environments", list, _are_texts(given["environments"]), "a list of paths")
+    checked("offer_environments", bool, True, "true or false")
+    checked("conda_channel", str, True, "a channel's name or address")
     checked("behind_tls", bool, True, "true or false")
     cull_idle = given["cull_idle"]
     checked(
@@ -102,4 +103,11 @@ def load(path: Path) -> Instance:
         server_names=tuple(name.lower().rstrip(".") for name in names),
         behind_tls=given["behind_tls"],
         cull_idle=cull_idle,
+        environments=tuple(environments),
+        offer_environments=given["offer_environments"],
+        conda_channel=given["conda_channel"],
     )
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

@@ -8,6 +8,7 @@ from typing import Any
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
 from tornado import web
 
+from ..run import Mistake
 from .environment import EnvironmentFailed
 from .kernelspecs import KernelSpecs
 
@@ -29,8 +30,8 @@ class NotStarted(web.HTTPError):
     """A kernel that cannot be started, with the reason for the person who wanted it."""
 
     def __init__(self, reason: Exception) -> None:
-        super().__init__(500, str(reason))
-        self._reason = str(reason)
+        self._reason = " ".join(str(reason).split())
+        super().__init__(500, self._reason)
 
     def __str__(self) -> str:
         # Shown as it is where a notebook is opened.
@@ -43,14 +44,15 @@ class Kernels(AsyncMappingKernelManager):
     async def start_kernel(self, **kwargs: Any) -> str:  # type: ignore[override]
         """Start a kernel, or return the one that has this id already.
 
-        :raises NotStarted: the environment that it needs cannot be made.
+        :raises NotStarted: the environment that it needs cannot be made, or gets no kernel.
         """
         kernel_id = kwargs.get("kernel_id")
         if kernel_id is None or kernel_id not in self:
             specs = self.kernel_spec_manager
             assert isinstance(specs, KernelSpecs)
             try:
-                await specs.ready(kwargs.get("kernel_name") or self.default_kernel_name)
-            except EnvironmentFailed as failed:
+                # An offer becomes the kernel that was offered: that is what the session has, and the notebook.
+                kwargs["kernel_name"] = await specs.ready(kwargs.get("kernel_name") or self.default_kernel_name)
+            except (EnvironmentFailed, Mistake) as failed:
                 raise NotStarted(failed) from failed
         return str(await super().start_kernel(**kwargs))

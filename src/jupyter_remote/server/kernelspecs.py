@@ -1,17 +1,24 @@
-"""The kernels that are offered: the owner's default environment as ``python3``, and what else is installed.
+"""The kernels that are offered: the owner's default environment as ``python3``, those of the owner's other
+environments, and what else is installed.
 
 Never the server's own environment: what a user installs from a notebook must not reach the server.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 
-from .environment import VERSION, DefaultEnvironment
+from .. import addkernel
+from ..environments import Finder
+from .background import in_background
+from .environment import VERSION, WHEELS, DefaultEnvironment
+from .environmentspecs import Offered, offered
+from .instance import Instance
 
 if TYPE_CHECKING:
     from .app import JupyterRemote
@@ -26,44 +33,115 @@ class KernelSpecs(KernelSpecManager):
     ensure_native_kernel = False
 
     environment: DefaultEnvironment
+    told: Instance
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.environment = cast("JupyterRemote", self.parent).environment
+        app = cast("JupyterRemote", self.parent)
+        self.environment = app.environment
+        self.told = app.told
         own = Path(sys.prefix)
         self.kernel_dirs = [directory for directory in self.kernel_dirs if not Path(directory).is_relative_to(own)]
+        self._wheels = app.unit.wheels or WHEELS
+        self._finder = Finder(
+            Path.home(),
+            self.told.notebook_dir,
+            self.told.environments,
+            hidden=(own, self.environment.path),
+        )
+        self._adding: dict[Path, asyncio.Future[None]] = {}
 
     def find_kernel_specs(self) -> dict[str, str]:
         """Names, and the directories where their icons are."""
-        found = super().find_kernel_specs()
-        specs = {} if self._is_hidden(DEFAULT) else {DEFAULT: str(self._icons())}
-        for name, directory in found.items():
-            specs[_other_name(directory) if name == DEFAULT else name] = directory
-        return specs
+        found = {name: str(kernel.directory) for name, kernel in self._in_environments().items()}
+        return self._installed() | found
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         """The spec of that name.
 
         :raises NoSuchKernel: there is none.
         """
+        kernel = self._in_environments().get(kernel_name)
+        if kernel is not None:
+            return KernelSpec(resource_dir=str(kernel.directory), **kernel.spec)
+        return self._get_installed(kernel_name, self._installed())
+
+    def get_all_specs(self) -> dict[str, Any]:
+        """All of them, after one look at the environments."""
+        installed = self._installed()
+        kernels = self._in_environments()
+        specs = {}
+        for name, directory in installed.items():
+            try:
+                spec = self._get_installed(name, installed).to_dict()
+            except Exception:  # whatever somebody has written into a kernel.json
+                self.log.warning("Error loading kernelspec %r", name, exc_info=True)
+            else:
+                specs[name] = {"resource_dir": directory, "spec": spec}
+        for name, kernel in kernels.items():
+            specs[name] = {"resource_dir": str(kernel.directory), "spec": dict(kernel.spec)}
+        return specs
+
+    async def ready(self, kernel_name: str) -> str:
+        """Wait until a kernel of that name can be started.
+
+        :returns: the name of the kernel to start; another one when *kernel_name* was an offer.
+        :raises EnvironmentFailed: it cannot.
+        :raises Mistake: no kernel can be installed into the environment that was offered.
+        :raises NoSuchKernel: it was an offer, and the environment is gone.
+        """
+        if kernel_name == DEFAULT and not self._is_hidden(DEFAULT):
+            await self.environment.ready()
+        offer = self._in_environments().get(kernel_name)
+        if offer is None or not offer.is_offer:
+            return kernel_name
+        await self._add_kernel(offer)
+        for name, kernel in self._in_environments(all_of_them=True).items():
+            same = kernel.environment.prefix == offer.environment.prefix
+            if same and not kernel.is_offer and kernel.spec["language"].lower() == "python":
+                return name
+        raise NoSuchKernel(kernel_name)
+
+    async def _add_kernel(self, offer: Offered) -> None:
+        """Install a kernel into an environment, once for all who want it at the same time."""
+        prefix = offer.environment.prefix
+        adding = self._adding.get(prefix)
+        if adding is None:
+            self.log.info("Installing a kernel into %s.", prefix)
+            adding = self._adding[prefix] = in_background(
+                lambda: addkernel.add(offer.environment, channel=self.told.conda_channel, wheels=self._wheels),
+                f"kernel for {prefix}",
+            )
+            adding.add_done_callback(lambda _: self._adding.pop(prefix))
+        await asyncio.shield(adding)
+
+    # -- of environments ----------------------------------------------------------------------------
+
+    def _in_environments(self, *, all_of_them: bool = False) -> dict[str, Offered]:
+        found = offered(self._finder.find(), self._finder.memory, with_offers=self.told.offer_environments)
+        return {name: kernel for name, kernel in found.items() if all_of_them or not self._is_hidden(name)}
+
+    # -- installed ----------------------------------------------------------------------------------
+
+    def _installed(self) -> dict[str, str]:
+        """The default one, the owner's and the machine's, and their directories."""
+        found = super().find_kernel_specs()
+        specs = {} if self._is_hidden(DEFAULT) else {DEFAULT: str(self._icons())}
+        for name, directory in found.items():
+            specs[_other_name(directory) if name == DEFAULT else name] = directory
+        return specs
+
+    def _get_installed(self, kernel_name: str, installed: dict[str, str]) -> KernelSpec:
         name = kernel_name.lower()
         if name == DEFAULT and not self._is_hidden(DEFAULT):
             return self._default()
-        directory = self.find_kernel_specs().get(name)
+        directory = installed.get(name)
         if directory is None:
             raise NoSuchKernel(kernel_name)
         spec = KernelSpec.from_resource_dir(directory)
         if name != Path(directory).name.lower():
             spec.display_name = f"{spec.display_name} ({Path(directory).parent})"
         return spec
-
-    async def ready(self, kernel_name: str) -> None:
-        """Wait until a kernel of that name can be started.
-
-        :raises EnvironmentFailed: it cannot.
-        """
-        if kernel_name == DEFAULT and not self._is_hidden(DEFAULT):
-            await self.environment.ready()
 
     def _default(self) -> KernelSpec:
         path = self.environment.path

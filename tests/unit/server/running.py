@@ -99,6 +99,9 @@ class Running:
             "server_names": ["box.test"],
             "behind_tls": True,
             "cull_idle": 0,
+            "environments": [],
+            "offer_environments": True,
+            "conda_channel": "conda-forge",
         }
         self.environment = {
             "HOME": str(self.home),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import socket
+import sys
 from pathlib import Path
 
 import jsonschema._format
@@ -16,6 +17,8 @@ from jupyter_server.auth.identity import PasswordIdentityProvider
 from jupyter_server.base.handlers import FileFindHandler
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
 from jupyterlab import commands
+from jupyterlab.labapp import LabApp
+from notebook.app import JupyterNotebookApp
 from tornado import web
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
@@ -72,13 +75,16 @@ def test_jupyters_server_makes_its_parts_where_we_step_in():
 def test_every_setting_of_ours_is_one_of_jupyters(tmp_path: Path):
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    told = Instance("/jupyter/", tmp_path, "lab", ("box.test",), True, 0)
+    told = Instance("/jupyter/", tmp_path, "lab", ("box.test",), True, 0, (), True, "conda-forge")
     given = Unit([listening], tmp_path, tmp_path, None, "", 0.0, None)
     pins = config.pinned(told, given, b"key")
     listening.close()
     assert set(pins) <= set(serverapp.ServerApp.class_trait_names(config=True))
     kernels = config.decided("JupyterRemote", pins, told)["Kernels"]
     assert set(kernels) <= set(AsyncMappingKernelManager.class_trait_names(config=True))
+    pages = config.decided("JupyterRemote", pins, told)["LabServerApp"]
+    for application in (LabApp, JupyterNotebookApp):
+        assert set(pages) <= set(application.class_trait_names(config=True))
 
 
 def test_jupyters_identity_has_the_names_that_are_fixed():
@@ -113,6 +119,16 @@ def test_jupyters_kernels_have_the_names_that_are_fixed():
 def test_the_optional_checker_of_jsonschema_is_still_optional():
     assert "with suppress(ImportError):" in source(jsonschema._format)
     assert "rfc3987_syntax" in source(jsonschema._format)
+
+
+def test_jupyterlab_loads_extensions_as_ours_is_written():
+    # labextensions/jupyter-remote/kernels.js is written by hand against these.
+    static = Path(sys.prefix, "share/jupyter/lab/static")
+    bootstrap, index = (static / "bootstrap.js").read_text(), (static / "index.out.js").read_text()
+    assert "const container = window._JUPYTERLAB[scope];" in bootstrap
+    assert "await container.init(" in bootstrap
+    assert "await window._JUPYTERLAB[scope].get(module);" in index
+    assert "const instance = factory();" in index
 
 
 def test_jupyterlab_looks_for_node_when_it_is_imported():
