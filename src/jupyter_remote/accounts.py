@@ -103,6 +103,16 @@ def can(account: Account, access: str, path: Path) -> bool:
     return run(*test, check=False).returncode == 0
 
 
+def become(account: Account) -> None:
+    """From here on this process is that person, with all of their groups and no way back.
+
+    :raises OSError: we are not root.
+    """
+    os.initgroups(account.name, account.gid)
+    os.setgid(account.gid)
+    os.setuid(account.uid)
+
+
 def _uid_range() -> tuple[int, int]:
     values = {"UID_MIN": 1000, "UID_MAX": 60000}
     try:

@@ -12,8 +12,31 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import __version__, accounts, apply, configfile, configure, machine, paths, render, settings
-from .run import EX_CANTCREAT, EX_DATAERR, EX_OSERR, EX_UNAVAILABLE, Mistake, ProcessFailed, die, run, say
+from . import (
+    __version__,
+    accounts,
+    apply,
+    configfile,
+    configure,
+    machine,
+    paths,
+    render,
+    settings,
+    systemd,
+)
+from .conda import command
+from .run import (
+    EX_CANTCREAT,
+    EX_DATAERR,
+    EX_OSERR,
+    EX_UNAVAILABLE,
+    Mistake,
+    ProcessFailed,
+    die,
+    parse_arguments,
+    run,
+    say,
+)
 from .settings import Scalar
 
 _EXAMPLES = """\
@@ -25,13 +48,14 @@ examples:
   sudo systemctl restart jupyter-remote        restart the server
 
 exit codes are those of sysexits(3): 64 a wrong command line, 65 a wrong value, 67 no such user,
-69 something is not running, 73 a full disk, 77 needs sudo, 78 a wrong setting.
+69 something is not running, 73 a full disk, 77 needs sudo, 78 a wrong setting;
+`conda install --help` has those of its own.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = parse_arguments(_parser(), argv)
     try:
         return arguments.command(arguments)
     except Mistake as mistake:
@@ -101,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     add("modules", _modules)
     add("unconfigure", _unconfigure)
     add("suggest-owner", _suggest_owner)
+    command.add_parser(commands)
     return parser
 
 
@@ -220,6 +245,12 @@ def _install() -> int:
         say(f"Needs attention: {trouble}\n  Installed, but not running. When mended: sudo jupyter-remote apply")
         return 0
     configure.next_steps(render.address(current, apply.public_name(current)), bool(password.is_locked()))
+    if paths.CONDA_WANTED.exists():
+        if machine.has_systemd():
+            systemd.start_in_background(paths.CONDA_SERVICE)
+            say(f"  conda is being installed; to watch:  journalctl -fu {paths.CONDA_SERVICE}")
+        else:
+            say("  Conda was asked for; install it:  jupyter-remote conda install")
     if not machine.has_systemd():
         say("  There is no systemd here. Serve with:  jupyter-remote run")
     return 0

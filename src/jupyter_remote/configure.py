@@ -23,6 +23,8 @@ _SETTINGS = {
     "certificate": "tls.certificate",
     "key": "tls.key",
 }
+#: Answered with "true" or "false": whether conda is to be installed, once and in the background.
+_CONDA = "conda"
 _SECRETS = ("password", "password-hash")
 
 
@@ -36,7 +38,7 @@ def parse(text: str) -> dict[str, str]:
         if not line:
             continue
         name, equals, value = line.partition("=")
-        if not equals or name not in (*_SETTINGS, *_SECRETS):
+        if not equals or name not in (*_SETTINGS, _CONDA, *_SECRETS):
             # The line may hold a password: it is not shown.
             die("configure was given a line that it does not know.", code=EX_DATAERR)
         answers[name] = value
@@ -76,9 +78,18 @@ def configure(answers: Mapping[str, str]) -> None:
         password.store(password.LOCKED)
     replace(
         paths.ANSWERS,
-        json.dumps({question: answers.get(question, "") for question in _SETTINGS}) + "\n",
+        json.dumps({question: answers.get(question, "") for question in (*_SETTINGS, _CONDA)}) + "\n",
         0o600,
     )
+    _ask_for_conda(answers.get(_CONDA, ""), last.get(_CONDA, ""))
+
+
+def _ask_for_conda(answer: str, last: str) -> None:
+    """Leave word for jupyter-remote-conda.service; once for each time that the answer becomes yes."""
+    if answer == "true" and last != "true":
+        replace(paths.CONDA_WANTED, "")
+    elif answer == "false":
+        paths.CONDA_WANTED.unlink(missing_ok=True)
 
 
 def _new_hash(answers: Mapping[str, str]) -> str:

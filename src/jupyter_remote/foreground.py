@@ -66,9 +66,7 @@ def run(settings: Settings) -> NoReturn:
     }
     say(f"Serving {render.address(settings, apply.public_name(settings))} — Ctrl-C ends it, and its kernels with it.")
     if os.geteuid() == 0:
-        os.initgroups(owner.name, owner.gid)
-        os.setgid(owner.gid)
-        os.setuid(owner.uid)
+        accounts.become(owner)
     os.umask(0o077)
     os.chdir(owner.home)
     # Last: from here on number 3 is the socket, whatever it was before.

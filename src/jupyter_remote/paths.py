@@ -24,6 +24,8 @@ CA_CERTIFICATE = STATE_DIR / "ca.crt"
 ENABLED_MODULES = STATE_DIR / "apache-modules"
 #: What debconf answered last time, so that only a *changed* answer overrules config.toml.
 ANSWERS = STATE_DIR / "debconf-answers.json"
+#: There when conda was asked for at the installation and is not installed yet.
+CONDA_WANTED = STATE_DIR / "conda-wanted"
 
 RUN_DIR = Path("/run/jupyter-remote")
 HTTP_SOCKET = RUN_DIR / "http.sock"
@@ -31,6 +33,7 @@ LOCK = Path("/run/lock/jupyter-remote.lock")
 
 SERVICE = "jupyter-remote.service"
 SOCKET = "jupyter-remote.socket"
+CONDA_SERVICE = "jupyter-remote-conda.service"
 SYSTEM_UNITS = Path("/etc/systemd/system")
 SERVICE_DROPIN = SYSTEM_UNITS / f"{SERVICE}.d" / "50-owner.conf"
 SOCKET_DROPIN = SYSTEM_UNITS / f"{SOCKET}.d" / "50-owner.conf"

@@ -1,27 +1,36 @@
 """The one way a subprocess is run, and the one way a user's mistake ends a command.
 
-Everything that starts a program goes through :func:`run`: no shell, no inherited
-standard input, and a failure that carries what the program said.
+Everything that starts a program goes through :func:`run` (or, where it takes minutes, :func:`follow`):
+no shell, no inherited standard input, and a failure that carries what the program said.
 """
 
 from __future__ import annotations
 
+import argparse
+import collections
+import contextlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 #: sysexits(3), as far as we use them. Stable: scripts depend on them.
 EX_USAGE = 64
 EX_DATAERR = 65
+EX_NOINPUT = 66
 EX_NOUSER = 67
+EX_NOHOST = 68
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
 EX_OSERR = 71
+EX_OSFILE = 72
 EX_CANTCREAT = 73
+EX_IOERR = 74
 EX_TEMPFAIL = 75
+EX_PROTOCOL = 76
 EX_NOPERM = 77
 EX_CONFIG = 78
 
@@ -51,6 +60,14 @@ def die(what: str, *, hint: str = "", code: int = EX_CONFIG) -> NoReturn:
     :raises Mistake: always.
     """
     raise Mistake(what, hint=hint, code=code)
+
+
+def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """The arguments of a command line; a wrong one ends us with :data:`EX_USAGE` and not with argparse's 2."""
+    try:
+        return parser.parse_args(argv)
+    except SystemExit as end:
+        sys.exit(EX_USAGE if end.code == 2 else end.code)
 
 
 class ProcessFailed(Exception):
@@ -105,6 +122,59 @@ def run(
     if check and done.returncode:
         raise ProcessFailed(command, done.returncode, (done.stdout or "") + (done.stderr or ""))
     return done
+
+
+def follow(
+    *argv: str | os.PathLike[str],
+    line: Callable[[str], None],
+    env: Mapping[str, str],
+    keep_open: Sequence[int] = (),
+) -> subprocess.CompletedProcess[str]:
+    """Run a program that takes minutes, and be told what it prints as it prints it.
+
+    When we are interrupted it ends with us, and so does everything that it has started.
+
+    :param line: called with each line of its output; standard error is among it.
+    :param env: its whole environment.
+    :param keep_open: file descriptors that it inherits, for a lock that must outlive us with it.
+    :returns: the completed process; its ``stdout`` holds the last 200 lines.
+    :raises ProcessFailed: the program is not there (code 127).
+    """
+    command = [os.fspath(arg) for arg in argv]
+    last: collections.deque[str] = collections.deque(maxlen=200)
+    try:
+        process = subprocess.Popen(
+            command,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=env,
+            pass_fds=keep_open,
+            process_group=0,
+        )
+    except FileNotFoundError as missing:
+        raise ProcessFailed(command, 127, str(missing)) from None
+    assert process.stdout is not None
+    try:
+        for text in process.stdout:
+            last.append(text)
+            line(text.rstrip("\n"))
+        process.wait()
+    except BaseException:
+        _end_group(process)
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, "".join(last), "")
+
+
+def _end_group(process: subprocess.Popen[str], patience: float = 5.0) -> None:
+    """End a program that leads its process group: first all are asked, then all are killed."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
 
 
 def say(text: str) -> None:

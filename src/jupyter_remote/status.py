@@ -26,6 +26,7 @@ class Status:
     certificate: str
     fingerprint: str
     password: str
+    conda: str
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -61,6 +62,7 @@ def collect(settings: Settings) -> Status:
         apache=web,
         certificate=certificate,
         fingerprint=fingerprint,
+        conda=_conda(findings),
         password={True: "not set", False: "set", None: "not visible (needs sudo)"}[locked],
         findings=findings,
     )
@@ -80,6 +82,18 @@ def _server(findings: list[Finding]) -> tuple[str, str, int | None]:
         words = systemd.last_words(paths.SERVICE, 3)
         findings.append(Finding(f"The server is {state}. {words}".strip(), "sudo systemctl restart jupyter-remote"))
     return state, shown["ActiveEnterTimestamp"], memory
+
+
+def _conda(findings: list[Finding]) -> str:
+    """How it stands with a conda that was asked for at the installation; empty when none was, or it is there."""
+    if not paths.CONDA_WANTED.exists() or not systemd.running():
+        return ""
+    shown = systemd.properties(paths.CONDA_SERVICE, "ActiveState", "SubState")
+    if shown["ActiveState"] == "activating" and shown["SubState"] != "auto-restart":
+        return "is being installed"
+    words = systemd.last_words(paths.CONDA_SERVICE, 3)
+    findings.append(Finding(f"conda is not installed yet. {words}".strip(), "sudo jupyter-remote conda install"))
+    return "not installed yet"
 
 
 def _apache(settings: Settings, findings: list[Finding]) -> str:
@@ -122,6 +136,7 @@ def as_text(status: Status) -> str:
         ("Certificate", status.certificate),
         ("SHA-256", status.fingerprint and _in_two_lines(status.fingerprint)),
         ("Password", status.password),
+        ("Conda", status.conda),
     ]
     lines = [f"{name:<12} {value}" for name, value in rows if value]
     if status.findings:

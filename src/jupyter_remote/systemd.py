@@ -54,6 +54,14 @@ def start(*units: str) -> None:
     run("systemctl", "start", *units)
 
 
+def start_in_background(unit: str) -> None:
+    """Start a unit and do not wait until it is done.
+
+    :raises ProcessFailed: there is no such unit.
+    """
+    run("systemctl", "start", "--no-block", unit)
+
+
 def stop(*units: str) -> None:
     """Stop units; those that are not there are none of our business."""
     run("systemctl", "stop", *units, check=False)
