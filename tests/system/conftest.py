@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from lab.box import Box
 
+from tests.conda import served
+from tests.conda.served import Served
 from tests.container import Container, plain_container
 from tests.website import Website
 
@@ -22,3 +24,9 @@ def container(suite: str) -> Iterator[Container]:
     """A plain container: no systemd runs in it; its own network, in which apt reaches packages."""
     with plain_container(suite) as inside:
         yield inside
+
+
+@pytest.fixture
+def channel() -> Callable[[Box], Served]:
+    """A conda channel and an installer in a box: ``channel(box).url``; ``conda-forge`` means it there."""
+    return served.set_up

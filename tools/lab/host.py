@@ -21,6 +21,10 @@ PACKAGES = {
     "openssl": "openssl",
     "certutil": "libnss3-tools",
     "chromium": "chromium",
+    # conda packages for tests
+    "patchelf": "patchelf",
+    "strip": "binutils",
+    "zstd": "zstd",
 }
 #: file -> the package that has it, for what is not a program
 FILES = {
