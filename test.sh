@@ -39,7 +39,8 @@ python=$(command -v python3) || { install_missing python3; python=$(command -v p
 command -v openssl >/dev/null || install_missing openssl
 
 cache=${JUPYTER_REMOTE_CACHE:-$HOME/.cache/jupyter-remote}
-key=$({ "$python" -c 'import sys; print(sys.version, sys.executable)'; cat requirements/*.txt; } | sha256sum | cut -c1-12)
+needed=(requirements/server.txt requirements/kernel.txt requirements/tests.txt)
+key=$({ "$python" -c 'import sys; print(sys.version, sys.executable)'; cat "${needed[@]}"; } | sha256sum | cut -c1-12)
 venv=$cache/test-venv-$key
 mkdir -p "$cache"
 (
@@ -49,7 +50,7 @@ mkdir -p "$cache"
         rm -rf "$cache"/test-venv-*
         "$python" -m venv "$venv"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
-            -r requirements/server.txt -r requirements/kernel.txt -r requirements/tests.txt
+            "${needed[@]/#/--requirement=}"
         touch "$venv/ready"
     fi
 ) 9>"$cache/test-venv.lock"

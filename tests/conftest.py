@@ -24,6 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "suite" in metafunc.fixturenames:
         suites = metafunc.config.getoption("suite").split(",")
+        if metafunc.definition.get_closest_marker("one_release"):
+            suites = suites[-1:]
         metafunc.parametrize("suite", suites, scope="session")
 
 

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TOP / "src"), str(TOP / "tools"), str(TOP)]
+# In place of this directory, whose packaging/ would be taken for the library of that name.
+sys.path[:1] = [str(TOP / "src"), str(TOP / "tools"), str(TOP)]
 
 from lab import host, layers  # noqa: E402
 
 from jupyter_remote.run import Mistake, ProcessFailed, say  # noqa: E402
 from tests import installed  # noqa: E402
+from tests.conda import installer  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
@@ -34,6 +36,8 @@ def main(arguments: list[str]) -> int:
             deb = installed.deb(suite, build="--no-build" not in arguments)
             installed.ready(suite, deb)
             installed.layer(suite, deb)
+        for distribution in (installer.MINIFORGE, installer.ANACONDA):
+            installer.ensure(distribution)
     except (Mistake, ProcessFailed) as failed:
         say(f"test.sh: {failed}")
         return 1

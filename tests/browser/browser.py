@@ -73,6 +73,10 @@ class Browser:
         if not self.page.locator(".jp-LauncherCard[data-category=Notebook]").first.is_visible():
             self.page.keyboard.press("Control+Shift+L")
         self.page.locator(".jp-LauncherCard[data-category=Notebook]").first.click()
+        self.wait_for_kernel()
+
+    def wait_for_kernel(self) -> None:
+        """Until the notebook that was opened has a kernel, and the kernel is idle."""
         self._cell().wait_for()
         self._idle()
 

@@ -139,7 +139,7 @@ def test_a_password_typed_twice_on_a_terminal(box: Box) -> None:
         assert terminal.wait() == 0
 
 
-def test_an_old_notebooks_hash_still_opens(box: Box, client) -> None:  # type: ignore[no-untyped-def]
+def test_an_old_notebooks_hash_still_opens(box: Box, client: MakeClient) -> None:
     # sha1:salt:hash of "secret", as the 2016 guide had people paste it.
     box.sh("jupyter-remote password --hash", input="sha1:0123456789ab:de1d5ddfcd2ac60a1b7cbabbb1b9d9a4e4a7e9d0\n")
     assert not client(box).try_login("secret")

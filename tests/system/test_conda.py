@@ -131,6 +131,7 @@ def test_an_answer_to_debconf_installs_it_in_the_background(fresh_box: Box, deb:
     assert not fresh_box.exists("/var/lib/jupyter-remote/conda-wanted")
 
 
+@pytest.mark.one_release
 def test_a_first_environment_of_a_file(box: Box, channel: Served, alice: Person):
     text = "name: torch\nchannels: [conda-forge]\ndependencies:\n- demo-data=1.0\n- pip:\n  - --no-index\n"
     box.write("/home/alice/environment.yml", text.replace("\n- pip:\n  - --no-index", ""), owner="alice")
@@ -157,6 +158,7 @@ def test_an_environment_without_a_kernel_gets_one_by_one_command(
     assert visitor.start_kernel("conda-env-bare-py").execute("6 * 7").value == "42"
 
 
+@pytest.mark.one_release
 def test_a_kernel_of_another_language_is_offered_and_runs(box: Box, channel: Served, client: MakeClient, alice: Person):
     succeeds(alice, channel, "echo-kernel")
     visitor = client(box).login(PASSWORD)
@@ -183,6 +185,7 @@ def test_an_anaconda_that_is_there_is_used_and_gets_nothing_from_defaults(box: B
     assert "is there already" in install(alice, channel).stderr
 
 
+@pytest.mark.one_release
 def test_a_conda_that_does_not_run_is_named_and_left_alone(box: Box, channel: Served, alice: Person):
     succeeds(alice, channel)
     alice.sh("rm ~/miniforge3/bin/python*")
@@ -193,6 +196,7 @@ def test_a_conda_that_does_not_run_is_named_and_left_alone(box: Box, channel: Se
     succeeds(alice, channel)
 
 
+@pytest.mark.one_release
 def test_a_foreign_directory_is_left_alone(box: Box, channel: Served, alice: Person):
     alice.sh("mkdir ~/miniforge3 && echo mine > ~/miniforge3/notes")
     done = install(alice, channel)
@@ -229,6 +233,7 @@ def test_a_home_with_a_blank_is_told_and_another_place_works(box: Box, channel: 
     assert alice.sh("/srv/conda/miniforge3/envs/main/bin/python -c 'import ipykernel; print(1)'") == "1"
 
 
+@pytest.mark.one_release
 def test_another_architecture_is_told(box: Box, alice: Person, channel: Served):
     done = alice.attempt("setarch i686 jupyter-remote conda install")
     assert done.returncode == 71
@@ -237,6 +242,7 @@ def test_another_architecture_is_told(box: Box, alice: Person, channel: Served):
     succeeds(alice, channel)
 
 
+@pytest.mark.one_release
 def test_a_wrong_command_line_is_a_usage_error(alice: Person):
     assert alice.attempt("jupyter-remote conda install --distribution mambaforge").returncode == 64
     assert alice.attempt("jupyter-remote conda install --sha256 12").returncode == 64
@@ -257,6 +263,7 @@ _TRANSFERS = {
 }
 
 
+@pytest.mark.one_release
 @pytest.mark.parametrize("case", _TRANSFERS)
 def test_a_download_that_fails_leaves_nothing(box: Box, channel: Served, alice: Person, case: str):
     what, code, said = _TRANSFERS[case]
@@ -269,6 +276,7 @@ def test_a_download_that_fails_leaves_nothing(box: Box, channel: Served, alice: 
     succeeds(alice, channel)
 
 
+@pytest.mark.one_release
 def test_a_transfer_goes_on_where_it_broke_off(box: Box, channel: Served, alice: Person):
     channel.fault(channel.installer_url, truncate=1 << 20, times=1)
     succeeds(alice, channel)
@@ -276,6 +284,7 @@ def test_a_transfer_goes_on_where_it_broke_off(box: Box, channel: Served, alice:
     assert ranges == ["", f"bytes={1 << 20}-"]
 
 
+@pytest.mark.one_release
 def test_no_network_is_told(box: Box, channel: Served, alice: Person):
     channel.stop()
     refused = install(alice, channel)
@@ -289,6 +298,7 @@ def test_no_network_is_told(box: Box, channel: Served, alice: Person):
     succeeds(alice, channel)
 
 
+@pytest.mark.one_release
 def test_a_certificate_that_nobody_vouches_for_is_told(box: Box, channel: Served, alice: Person):
     done = alice.attempt(
         f"jupyter-remote conda install --installer-url https://localhost/x.sh --sha256 {channel.sha256}"
@@ -310,6 +320,7 @@ def test_a_channel_that_is_down_and_up_again(box: Box, channel: Served, alice: P
     assert alice.sh("~/miniforge3/envs/main/bin/python -c 'import ipykernel; print(1)'") == "1"
 
 
+@pytest.mark.one_release
 def test_a_package_that_is_not_there_is_told(box: Box, channel: Served, alice: Person):
     done = install(alice, channel, "no-such-package")
     assert done.returncode == 80, done.stderr
@@ -326,6 +337,7 @@ def small_disk(box: Box, megabytes: int) -> str:
     return "--prefix /mnt/disk/miniforge3"
 
 
+@pytest.mark.one_release
 def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(box: Box, channel: Served, alice: Person):
     prefix = small_disk(box, 20)
     channel.forget()
@@ -382,6 +394,7 @@ def wait_for_end(box: Box, unit: str) -> None:
     box.sh(f"until [ $(systemctl show {unit} -P MainPID) = 0 ]; do sleep 0.1; done", timeout=300)
 
 
+@pytest.mark.one_release
 @pytest.mark.parametrize("number", ["TERM", "INT", "KILL"])
 @pytest.mark.parametrize("moment", ["Downloading", "Installing into", "Making the environment"])
 def test_an_interruption_at_any_moment_leaves_nothing_half_made(
@@ -404,6 +417,7 @@ def test_an_interruption_at_any_moment_leaves_nothing_half_made(
         assert alice.sh("~/miniforge3/envs/main/bin/python -c 'import ipykernel, demo_data; print(1)'") == "1"
 
 
+@pytest.mark.one_release
 def test_two_at_once_are_one(box: Box, channel: Served, alice: Person):
     channel.fault(channel.installer_url, rate=6 << 20)
     unit = started(box, channel, "Downloading", "--no-environment")

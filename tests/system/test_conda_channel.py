@@ -41,6 +41,7 @@ def test_an_environment_with_a_kernel_is_solved_and_installed_and_runs(fresh_box
     assert activated.split() == [f"{environment}/share/demo", f"{environment}/bin/python"]
 
 
+@pytest.mark.one_release
 def test_packages_come_and_go(fresh_box: Box, channel: MakeChannel):
     served = channel(fresh_box)
     alice = alice_with_conda(fresh_box, served)
@@ -65,6 +66,7 @@ def test_packages_come_and_go(fresh_box: Box, channel: MakeChannel):
     assert "demo-data" not in alice.sh(f"{BASE}/envs/demo/bin/python -m pip list")
 
 
+@pytest.mark.one_release
 def test_the_kernel_of_another_language_runs(fresh_box: Box, channel: MakeChannel):
     served = channel(fresh_box)
     alice = alice_with_conda(fresh_box, served)
@@ -78,6 +80,7 @@ def test_the_kernel_of_another_language_runs(fresh_box: Box, channel: MakeChanne
     assert alice.sh(f"{BASE}/envs/other/bin/python -", input=textwrap.dedent(program)) == "a program in Echo"
 
 
+@pytest.mark.one_release
 def test_what_goes_wrong_is_said_as_conda_says_it(fresh_box: Box, channel: MakeChannel):
     served = channel(fresh_box)
     alice = alice_with_conda(fresh_box, served)
@@ -104,6 +107,7 @@ def test_what_goes_wrong_is_said_as_conda_says_it(fresh_box: Box, channel: MakeC
     alice.sh(f"{CONDA} create -n right -y demo-data")
 
 
+@pytest.mark.one_release
 def test_an_anaconda_reaches_for_the_channels_of_anaconda(fresh_box: Box, channel: MakeChannel):
     served = channel(fresh_box)
     served.install_anaconda()
@@ -114,6 +118,7 @@ def test_an_anaconda_reaches_for_the_channels_of_anaconda(fresh_box: Box, channe
     alice.sh("~/anaconda3/bin/conda create -n demo -y --override-channels -c conda-forge demo-data")
 
 
+@pytest.mark.one_release
 def test_a_full_disk_is_no_space_left_on_device(fresh_box: Box, channel: MakeChannel):
     served = channel(fresh_box)
     alice = alice_with_conda(fresh_box, served)
@@ -123,6 +128,7 @@ def test_a_full_disk_is_no_space_left_on_device(fresh_box: Box, channel: MakeCha
     assert done.returncode == 1 and "[Errno 28] No space left on device" in done.stderr
 
 
+@pytest.mark.one_release
 @pytest.mark.parametrize("signal", ["INT", "TERM"])
 def test_a_signal_ends_it(fresh_box: Box, channel: MakeChannel, signal: str):
     served = channel(fresh_box)
@@ -134,6 +140,7 @@ def test_a_signal_ends_it(fresh_box: Box, channel: MakeChannel, signal: str):
     assert done.returncode == 1 and "CondaError: " in done.stderr
 
 
+@pytest.mark.one_release
 def test_the_installer_refuses_what_constructors_installers_refuse(fresh_box: Box, channel: MakeChannel):
     served = channel(fresh_box)
     alice = alice_with_conda(fresh_box, served)
@@ -149,6 +156,7 @@ def test_the_installer_refuses_what_constructors_installers_refuse(fresh_box: Bo
     assert half.returncode == 1 and "md5sum mismatch" in half.stderr
 
 
+@pytest.mark.one_release
 def test_the_server_fails_as_it_is_told(fresh_box: Box, channel: MakeChannel):
     served = channel(fresh_box)
 

@@ -32,6 +32,7 @@ class JupyterRemote(ServerApp):
     told: instance.Instance
     unit: Unit
     environment: DefaultEnvironment
+    watcher: Watcher
 
     def __init__(self, told: instance.Instance, given: Unit, **kwargs: Any) -> None:
         self.told = told
@@ -94,8 +95,8 @@ class JupyterRemote(ServerApp):
         self.environment.start()
         assert self.kernel_spec_manager is not None
         assert self.event_logger is not None
-        watcher = Watcher(self.kernel_spec_manager.get_all_specs, self.door.has_websockets, self.event_logger)
-        self._watching = loop.create_task(watcher.run())
+        self.watcher = Watcher(self.kernel_spec_manager.get_all_specs, self.door.has_websockets, self.event_logger)
+        self._watching = loop.create_task(self.watcher.run())
 
     def running_server_info(self, kernel_count: bool = True) -> str:
         """One line for the log."""

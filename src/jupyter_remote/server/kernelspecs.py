@@ -96,6 +96,8 @@ class KernelSpecs(KernelSpecManager):
         if offer is None or not offer.is_offer:
             return kernel_name
         await self._add_kernel(offer)
+        # Before the kernel is there: the page shows the name under which it knows the kernel then.
+        cast("JupyterRemote", self.parent).watcher.announce()
         for name, kernel in self._in_environments(all_of_them=True).items():
             same = kernel.environment.prefix == offer.environment.prefix
             if same and not kernel.is_offer and kernel.spec["language"].lower() == "python":

@@ -57,5 +57,9 @@ class Watcher:
             pause = max(PAUSE, (time.monotonic() - began) / SHARE)
             # A page that was just opened has asked for the list before we looked.
             if seen != known:
-                self._events.emit(schema_id=SCHEMA_ID, data={})
+                self.announce()
             known = seen
+
+    def announce(self) -> None:
+        """Tell open pages now."""
+        self._events.emit(schema_id=SCHEMA_ID, data={})
