@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from lab.box import Box
+
+from tests.client import Client
+
+MakeClient = Callable[..., Client]
 
 CONFIG = "/etc/jupyter-remote/config.toml"
 
