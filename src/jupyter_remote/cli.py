@@ -247,8 +247,11 @@ def _install() -> int:
     configure.next_steps(render.address(current, apply.public_name(current)), bool(password.is_locked()))
     if paths.CONDA_WANTED.exists():
         if machine.has_systemd():
-            systemd.start_in_background(paths.CONDA_SERVICE)
-            say(f"  conda is being installed; to watch:  journalctl -fu {paths.CONDA_SERVICE}")
+            try:
+                systemd.start_in_background(paths.CONDA_SERVICE)
+                say(f"  conda is being installed; to watch:  journalctl -fu {paths.CONDA_SERVICE}")
+            except ProcessFailed:  # masked: an administrator's decision
+                say("  Conda was asked for, but its service does not start; install it:  jupyter-remote conda install")
         else:
             say("  Conda was asked for; install it:  jupyter-remote conda install")
     if not machine.has_systemd():
