@@ -133,8 +133,8 @@ def test_an_answer_to_debconf_installs_it_in_the_background(fresh_box: Box, deb:
 
 @pytest.mark.one_release
 def test_a_first_environment_of_a_file(box: Box, channel: Served, alice: Person):
-    text = "name: torch\nchannels: [conda-forge]\ndependencies:\n- demo-data=1.0\n- pip:\n  - --no-index\n"
-    box.write("/home/alice/environment.yml", text.replace("\n- pip:\n  - --no-index", ""), owner="alice")
+    text = "name: torch\nchannels: [conda-forge]\ndependencies:\n- demo-data=1.0\n"
+    box.write("/home/alice/environment.yml", text, owner="alice")
     done = install(alice, channel, "--file environment.yml")
     assert done.returncode == 0, done.stderr
     rows = {row["name"]: row for row in json.loads(alice.sh("jupyter-remote conda list --json"))}
