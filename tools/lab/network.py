@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,7 +81,12 @@ def claim() -> Address:
 
 def connect(address: Address) -> None:
     """Give the namespace's end of the link its address; again after whoever used it took it down."""
-    batch = f"addr replace {address.ip}/{SUBNET.prefixlen} dev host0\nlink set lo up\nlink set host0 up\n"
+    # No IPv6: an address that the kernel makes up comes seconds later, and Chromium then gives up whatever
+    # it is loading (ERR_NETWORK_CHANGED).
+    batch = (
+        f"addr replace {address.ip}/{SUBNET.prefixlen} dev host0\n"
+        "link set host0 addrgenmode none\nlink set lo up\nlink set host0 up\n"
+    )
     run("ip", "-n", address.namespace, "-batch", "-", input=batch)
 
 
@@ -98,6 +104,9 @@ def visiting() -> Iterator[Address]:
     """
     address = claim()
     try:
+        # The link's last change of state comes up to a second after `up`, on a busy machine later.
+        while "UP" not in run("ip", "-n", address.namespace, "-brief", "link", "show", "host0").stdout.split():
+            time.sleep(0.05)
         yield address
     finally:
         release(address)

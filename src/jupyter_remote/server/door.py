@@ -135,7 +135,7 @@ class Door(httputil.HTTPServerConnectionDelegate):
 
     # -- how they leave -----------------------------------------------------------------------------
 
-    async def close(self, server: HTTPServer, patience: float, grace: float = 0.3) -> int:
+    async def close(self, server: HTTPServer, patience: float, grace: float = 1.0) -> int:
         """Let nobody in any more, answer whoever is inside, close the websockets with 1012.
 
         The listening sockets are closed in this process only. systemd holds them: who connects from
@@ -147,6 +147,8 @@ class Door(httputil.HTTPServerConnectionDelegate):
         """
         server.stop()
         upstream.end_keep_alive(server)
+        # Who was let in a moment ago becomes a visit in the loop's next turn.
+        await asyncio.sleep(0)
         told: set[WebSocketHandler] = set()
         loop = asyncio.get_running_loop()
         began = loop.time()

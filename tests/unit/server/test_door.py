@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from pathlib import Path
+
 import pytest
 import websocket
 from running import Browser, Running, say
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerRequest, ResponseStartLine
+from tornado.iostream import IOStream
+from tornado.netutil import bind_unix_socket
 
-from jupyter_remote.server.door import host_name
+from jupyter_remote.server.door import Door, host_name
+from jupyter_remote.server.instance import Instance
 
 
 @pytest.mark.parametrize(
@@ -95,3 +104,37 @@ def test_posts_of_other_sites_are_refused(owner: Browser):
 @pytest.mark.parametrize("name", ["robots.txt", "favicon.ico"])
 def test_files_that_belong_to_the_site_are_not_ours(visitor: Browser, name: str):
     assert visitor.get(name).status_code == 404
+
+
+def test_who_is_let_in_at_the_moment_of_the_stop_is_answered(tmp_path: Path):
+    """The connection is there, its first task has not run yet."""
+    asyncio.run(_connect_and_stop(tmp_path / "http.sock"))
+
+
+async def _connect_and_stop(path: Path) -> None:
+    told = Instance("/jupyter/", Path("/"), "lab", ("box.test",), True, 0, (), True, "")
+    door = Door(told, _Pong, lambda request: True, logging.getLogger("door"))
+    stopped: list[asyncio.Task[int]] = []
+
+    class Server(HTTPServer):
+        def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
+            stopped.append(asyncio.create_task(door.close(self, 5)))
+            super().handle_stream(stream, address)
+
+    server = Server(door)
+    server.add_sockets([bind_unix_socket(str(path))])
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"GET /jupyter/api HTTP/1.1\r\nHost: box.test\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 200")
+    writer.close()
+    assert await stopped[0] == 0
+
+
+class _Pong(HTTPMessageDelegate):
+    def __init__(self, request: HTTPServerRequest) -> None:
+        self.connection = request.connection
+
+    def finish(self) -> None:
+        assert self.connection
+        self.connection.write_headers(ResponseStartLine("", 200, "OK"), HTTPHeaders({"Content-Length": "0"}))
+        self.connection.finish()
