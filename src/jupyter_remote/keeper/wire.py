@@ -1,0 +1,125 @@
+"""What the server and a keeper say to each other: lines of JSON over unix sockets.
+
+A keeper lives as long as its kernel, through upgrades of the server. So what is said has a version, and
+a server understands the keepers of the version before its own. Unknown fields are ignored by both.
+
+1. **Asking for a keeper.** The server connects to ``kernel.sock`` and sends one line, an *order*::
+
+       {"wire": 1, "kind": "kernel", "id": ID, "runtime": DIR, "state": DIR, "login": LOGIN,
+        "key": HMAC_KEY, "journal_bytes": N, "memory_limit": BYTES or null, "start": START}
+
+   ``runtime`` and ``state`` are this keeper's own directories (made by it, 0700, removed by it at the end).
+   ``kind`` may also be ``terminal``. The answer is one line, ``{"wire": 1, "pid": N}`` or ``{"error": TEXT}``.
+
+   START is what a kernel is started with: ``{"argv": [...], "env": {...}, "cwd": DIR, "memo": {...}}``.
+   Arguments that contain ``{kernel_file}`` get the path of the connection file that the keeper writes
+   for the kernel. ``memo`` is the server's own, whatever it needs to adopt the kernel; it is kept and given back.
+
+2. **Control.** ``RUNTIME/control`` is a stream socket; each line ``{"op": …, …}`` is answered by one line
+   ``{"ok": true, …}`` or ``{"error": TEXT}``, in order:
+
+   ``status``     → the *status* (below).
+   ``watch``      ``{"login": LOGIN}`` → the status; from now on also lines ``{"event": "status", …status}``: at
+                  once when the state, the process or the number of connections changes, and once a second
+                  at most when there is activity. Websockets that belong to another LOGIN (a digest of the
+                  server's cookie key: a changed password) are closed.
+   ``start``      ``{"start": START}`` → starts the kernel again, after its end.
+   ``signal``     ``{"number": N}`` → to the kernel's process group. Nothing happens when it has ended.
+   ``say``        ``{"execution_state": "restarting"}`` → a status message to all who listen.
+   ``note``       ``{"text": TEXT}`` → a line on the kernel's stderr, below the cell that runs or ran last.
+   ``websocket``  ``{"session": ID, "protocol": "" or "v1.kernel.websocket.jupyter.org", "login": LOGIN,
+                  "max_message": BYTES, "ping": SECONDS, "early": BASE64}`` with one file descriptor
+                  (SCM_RIGHTS, sent with the line's first byte): a connection whose handshake is done. The
+                  keeper talks to the browser from now on. ``early`` is what the browser had sent already.
+   ``end``        → kills what still runs, removes its directories, ends. The answer comes before.
+
+   The status: ``{"wire": 1, "kind": …, "id": …, "unit": UNIT, "pid": PID or null, "returncode": N or null,
+   "started": TIME, "execution_state": …, "activity": TIME, "connections": N, "sequence": N, "delivered": N,
+   "kernel_info": {…} or null, "memory": {"current": N, "peak": N, "limit": N or null} or null, "memo": {…}}``.
+   Times are seconds since 1970. ``sequence`` is the number of the journal's last record, ``delivered`` the
+   last one that every session that ever listened has got.
+
+3. **Kernel clients of this machine** (``jupyter console --existing``) find ZMQ sockets at
+   ``ipc://RUNTIME/front-1`` … ``-5`` (shell, iopub, stdin, control, heartbeat).
+
+4. **The journal**, ``STATE/journal``: see :mod:`~jupyter_remote.keeper.journal`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+#: The version of all this.
+WIRE = 1
+#: Versions that a server of this version talks to.
+UNDERSTOOD = (1,)
+
+#: Subprotocol of kernels' websockets; without it messages are JSON.
+V1 = "v1.kernel.websocket.jupyter.org"
+
+#: Names of the files in a keeper's runtime directory.
+CONTROL = "control"
+FRONT = "front"
+
+#: Bytes of the longest line.
+LONGEST = 4 << 20
+
+
+class Lines:
+    """A stream socket, by lines of JSON, with the file descriptors that came along. Blocking or not."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._received = bytearray()
+        self._files: list[int] = []
+
+    def fileno(self) -> int:
+        return self.connection.fileno()
+
+    def receive(self) -> Iterator[tuple[dict[str, Any], list[int]]]:
+        """The complete lines of one ``recv``, each with the descriptors that came by now.
+
+        :raises EOFError: the other side has closed.
+        :raises ValueError: not a line of JSON, or an endless one.
+        :raises BlockingIOError: nothing is there, on a non-blocking socket.
+        """
+        data, files, _, _ = socket.recv_fds(self.connection, 1 << 16, 4)
+        for file in files:
+            os.set_inheritable(file, False)
+        self._files += files
+        if not data:
+            raise EOFError
+        self._received += data
+        while (end := self._received.find(b"\n")) >= 0:
+            line = json.loads(bytes(self._received[:end]))
+            del self._received[: end + 1]
+            if not isinstance(line, dict):
+                raise ValueError("not an object")
+            files, self._files = self._files, []
+            yield line, files
+        if len(self._received) > LONGEST:
+            raise ValueError("the line does not end")
+
+    def send(self, line: dict[str, Any], file: int | None = None) -> None:
+        """Send one line; on a blocking socket all of it.
+
+        :raises OSError: the other side has gone.
+        """
+        data = json.dumps(line).encode() + b"\n"
+        if file is not None:
+            sent = socket.send_fds(self.connection, [data], [file])
+            data = data[sent:]
+        self.connection.sendall(data)
+
+    def close(self) -> None:
+        """Close the socket, and what was sent along and never asked for."""
+        for file in self._files:
+            with contextlib.suppress(OSError):
+                os.close(file)
+        self._files = []
+        self.connection.close()
