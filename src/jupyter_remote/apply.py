@@ -130,7 +130,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
             outcome.changed = sorted(name for name in now if now[name] != before.get(name))
             apache_done = _apply_apache(settings, outcome, transaction)
             if systemd.running():
-                _apply_units(outcome, installing)
+                _apply_units(outcome, owner, installing)
     except OSError as error:
         _run_the_old(was_active, outcome)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -374,15 +374,24 @@ def _switch(kind: str, on: bool, transaction: Transaction) -> None:
 # --- units -----------------------------------------------------------------------------------------
 
 
-def _apply_units(outcome: Outcome, installing: bool) -> None:
+def _apply_units(outcome: Outcome, owner: Account, installing: bool) -> None:
     changed = set(outcome.changed)
     outcome.units_touched = True
     if str(paths.SOCKET_DROPIN) in changed:
         # While systemd still knows the old place: so it takes the old socket away.
         systemd.stop(paths.SERVICE, paths.SOCKET)
-    if installing or changed & {str(paths.SERVICE_DROPIN), str(paths.SOCKET_DROPIN)}:
+    # Not by what has changed in a file: whatever an upgrade or a killed apply makes of the files, the owner's own
+    # kernels go on, and nobody else's do.
+    if _is_anothers(paths.KERNEL_SOCKET, owner):
+        systemd.stop(paths.KERNEL_SOCKET_UNIT)
+    if others := [unit for unit in systemd.running_instances(paths.KERNELS) if _runs_as_another(unit, owner)]:
+        # The new owner's server would not see them, and would share a /tmp with them.
+        say(f"The owner has changed: the old one's kernels and terminals ({len(others)}) are ended.")
+        systemd.stop(paths.SERVICE)
+        systemd.stop(paths.KERNELS_SLICE)
+    if installing or changed & set(map(str, paths.DROPINS)):
         systemd.daemon_reload()
-    for unit in (paths.SOCKET, paths.SERVICE):
+    for unit in (paths.SOCKET, paths.KERNEL_SOCKET_UNIT, paths.SERVICE):
         if systemd.is_masked(unit):
             outcome.findings.append(
                 Finding(
@@ -404,6 +413,8 @@ def _apply_units(outcome: Outcome, installing: bool) -> None:
             # systemd refuses to start a socket under a running service.
             systemd.stop(paths.SERVICE)
             systemd.start(paths.SOCKET)
+        # Never restarted: those who ask for a kernel in this moment would be refused.
+        systemd.start(paths.KERNEL_SOCKET_UNIT)
         inputs = {*map(str, (paths.SERVICE_DROPIN, paths.SOCKET_DROPIN, paths.SERVER_JSON)), "password"}
         # A new package brings new code, whatever the settings say.
         if installing or changed & inputs:
@@ -422,6 +433,18 @@ def _apply_units(outcome: Outcome, installing: bool) -> None:
         outcome.findings.append(Finding(f"The server did not start. It said:\n{words}", "sudo jupyter-remote logs"))
 
 
+def _runs_as_another(unit: str, owner: Account) -> bool:
+    return _is_anothers(Path("/proc", systemd.properties(unit, "MainPID")["MainPID"]), owner)
+
+
+def _is_anothers(path: Path, owner: Account) -> bool:
+    """Whether something is there and belongs to somebody else."""
+    try:
+        return path.stat().st_uid != owner.uid
+    except OSError:
+        return False
+
+
 def _run_the_old(was_active: bool, outcome: Outcome) -> None:
     """After a rollback: the files are the old ones again; let Apache and the units run with them."""
     with contextlib.suppress(ProcessFailed):
@@ -430,10 +453,11 @@ def _run_the_old(was_active: bool, outcome: Outcome) -> None:
     if not outcome.units_touched:
         return
     with contextlib.suppress(ProcessFailed):
-        systemd.stop(paths.SERVICE, paths.SOCKET)
+        # Kernels go on: they need neither.
+        systemd.stop(paths.SERVICE, paths.SOCKET, paths.KERNEL_SOCKET_UNIT)
         systemd.daemon_reload()
         if was_active:
-            systemd.start(paths.SOCKET, paths.SERVICE)
+            systemd.start(paths.SOCKET, paths.KERNEL_SOCKET_UNIT, paths.SERVICE)
 
 
 # --- is it there? ----------------------------------------------------------------------------------
@@ -491,11 +515,14 @@ class _ByName(http.client.HTTPSConnection):
 def unapply() -> None:
     """Take everything back that an apply put outside our own directories: units, Apache, drop-ins.
 
-    Settings, password and the owner's environment stay. Called when the package is removed.
+    Kernels end: what they need is about to go. Settings, password and the owner's environment stay. Called when
+    the package is removed.
     """
     if systemd.running():
-        systemd.stop(paths.SERVICE, paths.SOCKET)
-    for path in (paths.SERVICE_DROPIN, paths.SOCKET_DROPIN):
+        # The door first, so that no kernel comes while they are ended.
+        systemd.stop(paths.SERVICE, paths.SOCKET, paths.KERNEL_SOCKET_UNIT)
+        systemd.stop(paths.KERNELS_SLICE)
+    for path in paths.DROPINS:
         path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             path.parent.rmdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,15 @@ from .run import ProcessFailed, run
 class Machine:
     """Names without duplicates, best first; addresses as text, IPv4 first; the group that Apache runs as.
 
-    ``site_names`` are those of the https vhosts that an administrator has made.
+    ``site_names`` are those of the https vhosts that an administrator has made. ``memory`` is in bytes; 0 when
+    it is not known.
     """
 
     names: tuple[str, ...]
     addresses: tuple[str, ...]
     apache_group: str = "www-data"
     site_names: tuple[str, ...] = ()
+    memory: int = 0
 
     @property
     def name(self) -> str:
@@ -37,7 +40,16 @@ def this() -> Machine:
     names = [name for name in (socket.getfqdn(), short) if name.split(".")[0] != "localhost"]
     names.append(f"{short.split('.')[0]}.local")
     usable = [name.lower() for name in names if settings.is_host_name(name)]
-    return Machine(tuple(dict.fromkeys(usable)), _addresses())
+    return Machine(tuple(dict.fromkeys(usable)), _addresses(), memory=_memory())
+
+
+def _memory() -> int:
+    """What this machine has, in bytes, without what firmware and the kernel keep for themselves."""
+    try:
+        found = re.search(r"^MemTotal:\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) << 10 if found else 0
 
 
 def _addresses() -> tuple[str, ...]:

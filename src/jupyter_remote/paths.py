@@ -29,14 +29,23 @@ CONDA_WANTED = STATE_DIR / "conda-wanted"
 
 RUN_DIR = Path("/run/jupyter-remote")
 HTTP_SOCKET = RUN_DIR / "http.sock"
+KERNEL_SOCKET = RUN_DIR / "kernel.sock"
 LOCK = Path("/run/lock/jupyter-remote.lock")
 
 SERVICE = "jupyter-remote.service"
 SOCKET = "jupyter-remote.socket"
+KERNEL_SOCKET_UNIT = "jupyter-remote-kernel.socket"
+KERNEL_SERVICE = "jupyter-remote-kernel@.service"
+#: Every kernel and terminal that runs.
+KERNELS = "jupyter-remote-kernel@*.service"
+KERNELS_SLICE = "jupyter-remote-kernels.slice"
 CONDA_SERVICE = "jupyter-remote-conda.service"
 SYSTEM_UNITS = Path("/etc/systemd/system")
 SERVICE_DROPIN = SYSTEM_UNITS / f"{SERVICE}.d" / "50-owner.conf"
 SOCKET_DROPIN = SYSTEM_UNITS / f"{SOCKET}.d" / "50-owner.conf"
+KERNEL_SOCKET_DROPIN = SYSTEM_UNITS / f"{KERNEL_SOCKET_UNIT}.d" / "50-owner.conf"
+KERNEL_SERVICE_DROPIN = SYSTEM_UNITS / f"{KERNEL_SERVICE}.d" / "50-owner.conf"
+DROPINS = (SERVICE_DROPIN, SOCKET_DROPIN, KERNEL_SOCKET_DROPIN, KERNEL_SERVICE_DROPIN)
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,11 @@ class Place:
     @property
     def runtime(self) -> Path:
         return Path("/run") / self.runtime_name
+
+    @property
+    def sessions(self) -> Path:
+        """The server's database of notebooks and their kernels."""
+        return self.state / "sessions.db"
 
     @property
     def login_links(self) -> Path:

@@ -14,7 +14,11 @@ import jinja2
 from . import paths
 from .accounts import Account
 from .machine import Machine
-from .settings import Settings
+from .settings import Settings, size_in_bytes
+
+#: A part of the machine's memory is rounded down to this, in bytes: what the machine has differs a little
+#: from boot to boot, and that is no reason to render anew.
+_STEP = 64 << 20
 
 _environment = jinja2.Environment(
     loader=jinja2.PackageLoader("jupyter_remote"),
@@ -46,6 +50,17 @@ def notebook_dir(settings: Settings, owner: Account) -> Path:
     return Path(settings.notebook_dir)
 
 
+def memory_limit(settings: Settings, machine: Machine) -> int | None:
+    """The bytes that one kernel may have; None without a limit, or when the machine does not say what it has."""
+    wanted = settings.kernels_memory_limit
+    if wanted == "none":
+        return None
+    if not wanted.endswith("%"):
+        return size_in_bytes(wanted)
+    part = machine.memory * int(wanted[:-1]) // 100
+    return max(part // _STEP, 1) * _STEP if part else None
+
+
 def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, str]:
     """Every file that :mod:`~jupyter_remote.apply` puts in place, with its text."""
     server = {
@@ -55,6 +70,8 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         "server_names": server_names(settings, machine),
         "behind_tls": settings.tls_mode != "none",
         "cull_idle": settings.kernels_cull_idle,
+        "memory_limit": memory_limit(settings, machine),
+        "journal_bytes": size_in_bytes(settings.kernels_journal_size),
         "environments": settings.kernels_environments,
         "offer_environments": settings.kernels_without_ipykernel == "offer",
         "conda_channel": settings.conda_channel,
@@ -75,6 +92,8 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         paths.APACHE_DEFINES: _template("apache-defines.conf.j2", values),
         paths.SERVICE_DROPIN: _template("service-owner.conf.j2", values),
         paths.SOCKET_DROPIN: _template("socket-owner.conf.j2", values),
+        paths.KERNEL_SERVICE_DROPIN: _template("kernel-owner.conf.j2", values),
+        paths.KERNEL_SOCKET_DROPIN: _template("kernel-socket-owner.conf.j2", values),
     }
 
 

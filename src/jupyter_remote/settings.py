@@ -214,6 +214,56 @@ def _duration(value: object) -> int:
     raise Refused(allowed)
 
 
+_SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+#: 500M, 8 GB, 1.5GiB
+_SIZE = re.compile(r"\s*([0-9]{1,6}(?:\.[0-9]{1,3})?)\s*([KMGT])(?:i?B)?\s*", re.IGNORECASE)
+#: Less, and Python alone would not start; more than any machine has.
+_LEAST_MEMORY, _MOST_MEMORY = 100 << 20, 1 << 50
+_LEAST_JOURNAL, _MOST_JOURNAL = 1 << 20, 1 << 40
+
+
+def _size(text: str) -> tuple[str, int] | None:
+    """A size as it is written in the file, and its bytes; None when it is none."""
+    if match := _SIZE.fullmatch(text):
+        clean = f"{match[1]}{match[2].upper()}"
+        return clean, int(float(match[1]) * _SIZES[match[2].upper()])
+    return None
+
+
+def _memory(value: object) -> str:
+    allowed = '"none", a size such as "8G" or "500M" (at least 100M), or a part of the machine\'s memory such as "50%"'
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise Refused(allowed, f"{value}G" if 0 < value < 1000 else "")
+    text = _text(value, allowed)
+    if text == "none":
+        return text
+    if match := re.fullmatch(r"\s*([0-9]{1,3})\s?%\s*", text):
+        if 1 <= int(match[1]) <= 100:
+            return f"{int(match[1])}%"
+        raise Refused(allowed, "100%" if int(match[1]) else "none")
+    if (size := _size(text)) and _LEAST_MEMORY <= size[1] <= _MOST_MEMORY:
+        return size[0]
+    plain = text.strip().lower()
+    raise Refused(allowed, "none" if plain in ("", "0", "no", "off", "unlimited", "infinity", "none") else "")
+
+
+def _journal(value: object) -> str:
+    allowed = 'a size such as "256M" or "2G", from 1M to 1T'
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise Refused(allowed, f"{value}M" if 0 < value < 100_000 else "")
+    size = _size(_text(value, allowed))
+    if size and _LEAST_JOURNAL <= size[1] <= _MOST_JOURNAL:
+        return size[0]
+    raise Refused(allowed)
+
+
+def size_in_bytes(text: str) -> int:
+    """The bytes of a size that a key has taken."""
+    size = _size(text)
+    assert size is not None, text
+    return size[1]
+
+
 KEYS: dict[str, Key] = {
     key.name: key
     for key in (
@@ -266,6 +316,19 @@ KEYS: dict[str, Key] = {
             _one_of("auto", "site", "snippet"),
         ),
         Key("kernels.cull_idle", 0, "Stop a kernel that has done nothing for this long. 0: never.", _duration),
+        Key(
+            "kernels.memory_limit",
+            "90%",
+            "The memory that one kernel may have: a size, a part of the machine's memory, or none. A kernel\n"
+            "that wants more is ended alone, and its notebook says so. For kernels that start from then on.",
+            _memory,
+        ),
+        Key(
+            "kernels.journal_size",
+            "256M",
+            "How much of what a kernel prints is kept on disk for browsers that are away. The oldest goes first.",
+            _journal,
+        ),
         Key(
             "kernels.environments",
             [],
@@ -321,6 +384,8 @@ class Settings:
     tls_key: str = ""
     apache_mode: str = "auto"
     kernels_cull_idle: int = 0
+    kernels_memory_limit: str = "90%"
+    kernels_journal_size: str = "256M"
     kernels_environments: list[str] = field(default_factory=list)
     kernels_without_ipykernel: str = "offer"
     conda_distribution: str = "miniforge"

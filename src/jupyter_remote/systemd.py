@@ -33,6 +33,12 @@ def is_disabled(unit: str) -> bool:
     return properties(unit, "UnitFileState")["UnitFileState"] == "disabled"
 
 
+def running_instances(pattern: str) -> list[str]:
+    """The units of a pattern that are up."""
+    words = ("list-units", "--plain", "--no-legend", "--no-pager", "--state=active", pattern)
+    return [line.split()[0] for line in run("systemctl", *words, check=False).stdout.splitlines() if line.strip()]
+
+
 def daemon_reload() -> None:
     """Let systemd read changed unit files."""
     run("systemctl", "daemon-reload")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from jupyter_remote import configfile, settings
+from jupyter_remote import configfile, paths, render, settings
+from jupyter_remote.accounts import Account
+from jupyter_remote.machine import Machine
 from jupyter_remote.run import Mistake
 
 
@@ -131,3 +134,74 @@ def test_a_key_can_be_added_to_a_file_of_tables_only_and_taken_out_again() -> No
 
 def test_unsetting_what_is_not_set_changes_nothing() -> None:
     assert configfile.changed("user = 'alice'\n", {"tls.mode": None, "listen": None}) == "user = 'alice'\n"
+
+
+# --- sizes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "clean"),
+    [
+        ("kernels.memory_limit", "8G", "8G"),
+        ("kernels.memory_limit", "8 gb", "8G"),
+        ("kernels.memory_limit", "1.5GiB", "1.5G"),
+        ("kernels.memory_limit", "500M", "500M"),
+        ("kernels.memory_limit", " 50 %", "50%"),
+        ("kernels.memory_limit", "100%", "100%"),
+        ("kernels.memory_limit", "none", "none"),
+        ("kernels.journal_size", "2g", "2G"),
+        ("kernels.journal_size", "1024K", "1024K"),
+    ],
+)
+def test_sizes_can_be_written_as_people_write_them(name: str, text: str, clean: str) -> None:
+    assert configfile.from_words(name, text) == clean
+    assert settings.clean(name, clean) == clean
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("kernels.memory_limit", "8", "Allowed:"),
+        ("kernels.memory_limit", "50M", "at least 100M"),
+        ("kernels.memory_limit", "8X", "Allowed:"),
+        ("kernels.memory_limit", "-1G", "Allowed:"),
+        ("kernels.memory_limit", "0", "Did you mean none?"),
+        ("kernels.memory_limit", "Unlimited", "Did you mean none?"),
+        ("kernels.memory_limit", "0%", "Did you mean none?"),
+        ("kernels.memory_limit", "150%", "Did you mean 100%?"),
+        ("kernels.memory_limit", "9999T", "Allowed:"),
+        ("kernels.journal_size", "none", "Allowed:"),
+        ("kernels.journal_size", "10K", "from 1M"),
+        ("kernels.journal_size", "50%", "Allowed:"),
+    ],
+)
+def test_a_wrong_size_is_told_what_is_right(name: str, value: str, expected: str) -> None:
+    said = refusal(name, value)
+    assert said.startswith(f"{name} cannot be {value!a}")
+    assert expected in said
+
+
+def test_a_number_without_a_unit_is_asked_what_it_means() -> None:
+    assert "Did you mean 8G?" in complaint("[kernels]\nmemory_limit = 8")
+    assert "Did you mean 256M?" in complaint("[kernels]\njournal_size = 256")
+
+
+@pytest.mark.parametrize(
+    ("limit", "memory", "expected"),
+    [
+        ("none", 16 << 30, None),
+        ("8G", 16 << 30, 8 << 30),
+        ("1.5G", 0, 3 << 29),
+        ("50%", 16 << 30, 8 << 30),
+        # whatever a boot more or less leaves of it
+        ("50%", (16 << 30) + 12345678, 8 << 30),
+        ("1%", 1 << 30, 64 << 20),
+        ("90%", 0, None),
+    ],
+)
+def test_the_server_is_told_the_limit_in_bytes(limit: str, memory: int, expected: int | None) -> None:
+    machine = Machine(("box.test",), (), memory=memory)
+    wanted = settings.Settings(user="alice", kernels_memory_limit=limit, kernels_journal_size="2M")
+    alice = Account("alice", 1000, 1000, Path("/home/alice"), "/bin/bash")
+    told = json.loads(render.render(wanted, alice, machine)[paths.SERVER_JSON])
+    assert (told["memory_limit"], told["journal_bytes"]) == (expected, 2 << 20)
