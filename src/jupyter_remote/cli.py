@@ -18,6 +18,7 @@ from . import (
     apply,
     configfile,
     configure,
+    kernels,
     machine,
     paths,
     render,
@@ -45,7 +46,8 @@ examples:
   sudo jupyter-remote password                 set the password
   jupyter-remote url                           the address, with a link that logs in once
   sudo jupyter-remote config set base_url /lab move it to https://<server>/lab
-  sudo systemctl restart jupyter-remote        restart the server
+  jupyter-remote kernels                       what runs, and in which notebook
+  sudo systemctl restart jupyter-remote        restart the server; kernels go on
 
 exit codes are those of sysexits(3): 64 a wrong command line, 65 a wrong value, 67 no such user,
 69 something is not running, 73 a full disk, 77 needs sudo, 78 a wrong setting;
@@ -114,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     applying.add_argument("--install", action="store_true", help=argparse.SUPPRESS)
     applying.add_argument("--json", action="store_true", help="for programs")
 
-    logs = add("logs", _logs, help="what the server logged")
+    logs = add("logs", _logs, help="what the server logged, and what keeps its kernels")
     logs.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
     logs.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="this many lines (default: 50)")
 
@@ -125,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     add("modules", _modules)
     add("unconfigure", _unconfigure)
     add("suggest-owner", _suggest_owner)
+    kernels.add_parser(commands)
     command.add_parser(commands)
     return parser
 
@@ -180,7 +183,8 @@ def _url(arguments: argparse.Namespace) -> int:
 
 
 def _logs(arguments: argparse.Namespace) -> int:
-    words = ["journalctl", "-u", paths.SERVICE, "-n", str(arguments.lines), "-o", "short-iso"]
+    # What kernels print belongs to their notebooks; here is what their keepers have to say.
+    words = ["journalctl", "-u", paths.SERVICE, "-u", paths.KERNELS, "-n", str(arguments.lines), "-o", "short-iso"]
     if arguments.follow:
         words.append("-f")
     if os.geteuid() != 0 and not run("journalctl", "-n", "1", "-u", paths.SERVICE, check=False).stdout.strip():

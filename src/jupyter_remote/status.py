@@ -22,6 +22,8 @@ class Status:
     server: str
     since: str
     memory_bytes: int | None
+    kernels: int | None
+    kernels_memory_bytes: int | None
     apache: str
     certificate: str
     fingerprint: str
@@ -49,6 +51,7 @@ def collect(settings: Settings) -> Status:
     if locked:
         findings.append(Finding("No password is set, so nobody can log in with one.", "sudo jupyter-remote password"))
     certificate, fingerprint = _certificate(settings, findings)
+    kernels, kernels_memory = _kernels()
     web = _apache(settings, findings)
     if server == "running" and web == "running" and (problem := apply.unreachable(settings, seconds=1)):
         findings.append(Finding(f"Jupyter does not answer through Apache: {problem}", "sudo jupyter-remote apply"))
@@ -59,6 +62,8 @@ def collect(settings: Settings) -> Status:
         server=server,
         since=since,
         memory_bytes=memory,
+        kernels=kernels,
+        kernels_memory_bytes=kernels_memory,
         apache=web,
         certificate=certificate,
         fingerprint=fingerprint,
@@ -74,7 +79,7 @@ def _server(findings: list[Finding]) -> tuple[str, str, int | None]:
     shown = systemd.properties(
         paths.SERVICE, "ActiveState", "SubState", "LoadState", "ActiveEnterTimestamp", "MemoryCurrent"
     )
-    memory = int(shown["MemoryCurrent"]) if shown["MemoryCurrent"].isdigit() else None
+    memory = _number(shown["MemoryCurrent"])
     state = shown["SubState"] if shown["ActiveState"] == "active" else shown["ActiveState"]
     if shown["LoadState"] == "masked":
         findings.append(Finding(f"{paths.SERVICE} is masked.", f"sudo systemctl unmask --now {paths.SERVICE}"))
@@ -82,6 +87,21 @@ def _server(findings: list[Finding]) -> tuple[str, str, int | None]:
         words = systemd.last_words(paths.SERVICE, 3)
         findings.append(Finding(f"The server is {state}. {words}".strip(), "sudo systemctl restart jupyter-remote"))
     return state, shown["ActiveEnterTimestamp"], memory
+
+
+def _kernels() -> tuple[int | None, int | None]:
+    """How many kernels and terminals run, and the bytes that they have together."""
+    if not systemd.running():
+        return None, None
+    count = len(systemd.running_instances(paths.KERNELS))
+    # A slice that is not there any more remembers what it had.
+    shown = systemd.properties(paths.KERNELS_SLICE, "MemoryCurrent") if count else {"MemoryCurrent": ""}
+    return count, _number(shown["MemoryCurrent"])
+
+
+def _number(text: str) -> int | None:
+    """A property that may be "[not set]", or the largest number there is, which means the same."""
+    return int(text) if text.isdigit() and int(text) < 1 << 63 else None
 
 
 def _conda(findings: list[Finding]) -> str:
@@ -131,7 +151,8 @@ def as_text(status: Status) -> str:
         ("Address", status.address),
         ("Owner", status.owner),
         ("Server", f"{status.server}{f' since {status.since}' if status.since else ''}"),
-        ("Memory", f"{status.memory_bytes / 2**20:.0f} MiB with its kernels" if status.memory_bytes else ""),
+        ("Memory", f"{status.memory_bytes / 2**20:.0f} MiB" if status.memory_bytes else ""),
+        ("Kernels", _running(status)),
         ("Apache", status.apache),
         ("Certificate", status.certificate),
         ("SHA-256", status.fingerprint and _in_two_lines(status.fingerprint)),
@@ -146,6 +167,13 @@ def as_text(status: Status) -> str:
     else:
         lines.append("\nAll is well.")
     return "\n".join(lines)
+
+
+def _running(status: Status) -> str:
+    if not status.kernels:
+        return ""
+    memory = f", {status.kernels_memory_bytes / 2**20:.0f} MiB" if status.kernels_memory_bytes else ""
+    return f"{status.kernels} kernels and terminals{memory} (jupyter-remote kernels)"
 
 
 def _in_two_lines(fingerprint: str) -> str:

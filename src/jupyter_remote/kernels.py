@@ -1,0 +1,320 @@
+"""``jupyter-remote kernels …``: what runs, and an end to it, whether the server is up or not.
+
+It talks to keepers, over their control sockets (:mod:`.keeper.wire`), and reads the server's sessions to
+tell the notebooks. For the owner; called by root it becomes the owner first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import sqlite3
+import struct
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import accounts, configure, paths
+from .keeper import wire
+from .run import EX_DATAERR, EX_NOPERM, EX_UNAVAILABLE, EX_USAGE, die, say
+
+#: Seconds that a keeper gets to answer. It does nothing that takes longer.
+_PATIENCE = 5.0
+#: struct ucred: pid, uid, gid
+_PEER = struct.Struct("=iII")
+#: Characters of an id that are shown, at least; more where two begin alike.
+_SHORT = 8
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A kernel or terminal that runs.
+
+    ``started`` is in seconds since 1970, ``unseen`` counts messages that no browser has got yet. Sizes are in
+    bytes; None where the system does not say.
+    """
+
+    id: str
+    kind: str
+    notebook: str
+    environment: str
+    state: str
+    memory: int | None = None
+    memory_limit: int | None = None
+    started: float | None = None
+    unseen: int | None = None
+    connections: int | None = None
+    pid: int | None = None
+    unit: str = ""
+
+
+class Silent(Exception):
+    """A keeper that cannot be talked to; the text says why. ``keeper`` is its process, if there is one."""
+
+    def __init__(self, why: str, keeper: int | None = None) -> None:
+        super().__init__(why)
+        self.keeper = keeper
+
+
+# --- talking to keepers ----------------------------------------------------------------------------
+
+
+def ask(control: Path, **line: Any) -> dict[str, Any]:
+    """Have one operation done and return the answer.
+
+    :param control: the keeper's socket.
+    :raises Silent: nobody is there, it hangs, or it refuses.
+    """
+    keeper = None
+    with contextlib.closing(wire.Lines(socket.socket(socket.AF_UNIX))) as lines:
+        lines.connection.settimeout(_PATIENCE)
+        try:
+            lines.connection.connect(os.fspath(control))
+            peer = lines.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+            keeper = _PEER.unpack(peer)[0]
+            lines.send(line)
+            while True:
+                for answer, files in lines.receive():
+                    for file in files:
+                        os.close(file)
+                    if "error" in answer:
+                        raise Silent(str(answer["error"]), keeper)
+                    return answer
+        except TimeoutError:
+            raise Silent(f"no answer for {_PATIENCE:.0f} s", keeper) from None
+        except (OSError, EOFError, ValueError) as error:
+            raise Silent(getattr(error, "strerror", "") or str(error) or "it has ended", keeper) from None
+
+
+def find(runtime: Path, sessions: Path) -> list[Kept]:
+    """All that run, the oldest first.
+
+    :param runtime: the owner's runtime directory.
+    :param sessions: the server's database of notebooks and their kernels; it need not be there.
+    """
+    notebooks = _notebooks(sessions)
+    found = []
+    for control in _controls(runtime):
+        try:
+            status = ask(control, op="status")
+        except Silent as silent:
+            # Without a process it is what a keeper left behind that was killed: the server removes it.
+            if silent.keeper is not None:
+                found.append(Kept(control.parent.name, "kernel", notebooks.get(control.parent.name, ""), "", "hangs"))
+            continue
+        found.append(_kept(status, notebooks))
+    return sorted(found, key=lambda one: (one.started or 0, one.id))
+
+
+def _controls(runtime: Path) -> list[Path]:
+    return sorted((runtime / "kernels").glob(f"*/{wire.CONTROL}"))
+
+
+def _kept(status: dict[str, Any], notebooks: dict[str, str]) -> Kept:
+    memo = status.get("memo") or {}
+    memory = status.get("memory") or {}
+    kind, name = str(status["kind"]), str(status["id"])
+    ended = status.get("pid") is None
+    sequence, delivered = status.get("sequence"), status.get("delivered")
+    return Kept(
+        id=name,
+        kind=kind,
+        notebook=notebooks.get(name, "") if kind == "kernel" else "",
+        environment=kind if kind != "kernel" else str(memo.get("display_name") or memo.get("kernel_name") or ""),
+        state="ended" if ended else str(status.get("execution_state") or ""),
+        memory=memory.get("current"),
+        memory_limit=memory.get("limit"),
+        started=status.get("started"),
+        unseen=max(sequence - delivered, 0) if sequence is not None and delivered is not None else None,
+        connections=status.get("connections"),
+        pid=status.get("pid"),
+        unit=str(status.get("unit") or ""),
+    )
+
+
+def _notebooks(sessions: Path) -> dict[str, str]:
+    """Which notebook, or console, each kernel belongs to: ids and paths below the notebook directory."""
+    if not sessions.is_file():
+        return {}
+    try:
+        with contextlib.closing(sqlite3.connect(f"{sessions.as_uri()}?mode=ro", uri=True, timeout=_PATIENCE)) as base:
+            return {str(kernel): str(path) for kernel, path in base.execute("SELECT kernel_id, path FROM session")}
+    except sqlite3.Error:
+        # Being made in this moment, or of another version: a list without notebooks is better than none.
+        return {}
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to those of ``jupyter-remote``."""
+    text = "what runs: kernels and terminals, their notebooks and memory (owner or root)"
+    kernels = commands.add_parser("kernels", help=text, description=text)
+    kernels.add_argument("--json", action="store_true", help="for programs")
+    kernels.set_defaults(command=_list)
+    actions = kernels.add_subparsers(metavar="ACTION")
+
+    interrupting = actions.add_parser("interrupt", help="what the square button does: stop the cell that runs")
+    interrupting.add_argument("ids", nargs="+", metavar="ID", help="as it is listed, or the beginning of it")
+    interrupting.set_defaults(command=_interrupt)
+
+    stopping = actions.add_parser("stop", help="end kernels or terminals, with all that they know")
+    stopping.add_argument("ids", nargs="*", metavar="ID", help="as it is listed, or the beginning of it")
+    stopping.add_argument("--all", action="store_true", help="everything that runs")
+    stopping.set_defaults(command=_stop)
+
+
+def _as_owner() -> paths.Place:
+    """The owner's place; from here on we are the owner.
+
+    :raises Mistake: somebody else calls.
+    """
+    owner = accounts.owner(configure.current().user)
+    if os.geteuid() not in (0, owner.uid):
+        die(
+            f"Only {owner.name}, whose Jupyter this is, and root can do this.",
+            hint=shlex.join(["sudo", "jupyter-remote", *sys.argv[1:]]),
+            code=EX_NOPERM,
+        )
+    if os.geteuid() == 0:
+        # What lies in the owner's directories could lead root anywhere.
+        accounts.become(owner)
+    return paths.Place(owner.name)
+
+
+def _all(place: paths.Place) -> list[Kept]:
+    return find(place.runtime, place.sessions)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    found = _all(_as_owner())
+    print(json.dumps([vars(one) for one in found], indent=2) if arguments.json else as_text(found, time.time()))
+    return 0
+
+
+def _interrupt(arguments: argparse.Namespace) -> int:
+    place = _as_owner()
+    return _each(place, _named(arguments.ids, _all(place)), "interrupted", op="signal", number=int(signal.SIGINT))
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    if arguments.all == bool(arguments.ids):
+        die(
+            "Which ones?",
+            hint="jupyter-remote kernels lists them; then: jupyter-remote kernels stop ID… — or: stop --all",
+            code=EX_USAGE,
+        )
+    place = _as_owner()
+    found = _all(place)
+    return _each(place, found if arguments.all else _named(arguments.ids, found), "stopped", op="end")
+
+
+def _each(place: paths.Place, wanted: Iterable[Kept], done: str, **line: Any) -> int:
+    """Ask for the same operation of several; the exit code."""
+    code = 0
+    for one in wanted:
+        try:
+            ask(place.runtime / "kernels" / one.id / wire.CONTROL, **line)
+            say(f"{_shown(one.id)} {done}{f': {_shown(one.notebook)}' if one.notebook else ''}")
+        except Silent as silent:
+            code = EX_UNAVAILABLE
+            # With its keeper a kernel ends.
+            force = f"\n  By force: kill -KILL {silent.keeper}" if silent.keeper else ""
+            say(f"jupyter-remote: {_shown(one.id)} is not {done}: {silent}.{force}")
+    return code
+
+
+def _named(ids: list[str], found: list[Kept]) -> list[Kept]:
+    """Those that are meant by ids or beginnings of ids.
+
+    :raises Mistake: there is none, or more than one.
+    """
+    wanted = []
+    for text in ids:
+        exact = [one for one in found if one.id == text]
+        meant = exact or [one for one in found if text and one.id.startswith(text)]
+        if len(meant) > 1:
+            die(
+                f"{text!a} is the beginning of {len(meant)} ids.",
+                hint=f"Type more of it: {', '.join(_shown(one.id) for one in meant)}",
+                code=EX_DATAERR,
+            )
+        if not meant:
+            die(f"There is no kernel {text!a}.", hint="What runs: jupyter-remote kernels", code=EX_DATAERR)
+        wanted += [one for one in meant if one not in wanted]
+    return wanted
+
+
+# --- for a terminal --------------------------------------------------------------------------------
+
+
+def as_text(found: list[Kept], now: float) -> str:
+    """A table, of 80 columns as long as names allow it.
+
+    :param now: seconds since 1970.
+    """
+    if not found:
+        return "No kernel runs."
+    rows = [("ID", "STATE", "AGE", "MEMORY", "UNSEEN", "ENVIRONMENT", "NOTEBOOK")]
+    length = _unique_length([one.id for one in found])
+    for one in found:
+        memory = size(one.memory) if one.memory else ""
+        limit = f" of {size(one.memory_limit)}" if memory and one.memory_limit else ""
+        rows.append(
+            (
+                _shown(one.id[:length]),
+                one.state,
+                age(now - one.started) if one.started else "",
+                memory + limit,
+                str(one.unseen or ""),
+                _shown(one.environment),
+                _shown(one.notebook),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _unique_length(ids: list[str]) -> int:
+    length = _SHORT
+    while len({name[:length] for name in ids}) < len(ids):
+        length += 1
+    return length
+
+
+def _shown(text: str) -> str:
+    # A file's name must not carry a terminal's control sequences.
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def age(seconds: float) -> str:
+    """How long something has been there, in two units at most: ``3d 4h``, ``12min``."""
+    left = max(int(seconds), 0)
+    if left < 60:
+        return f"{left}s"
+    if left < 3600:
+        return f"{left // 60}min"
+    if left < 86400:
+        return f"{left // 3600}h {left % 3600 // 60}min"
+    return f"{left // 86400}d {left % 86400 // 3600}h"
+
+
+def size(count: int) -> str:
+    """Bytes as they are written in the settings, ``512M``, ``1.5G``."""
+    value = float(count)
+    for unit in ("", "K", "M"):
+        if value < 1000:
+            return f"{value:.0f}{unit}"
+        value /= 1024
+    return f"{value:.1f}".removesuffix(".0") + "G"
