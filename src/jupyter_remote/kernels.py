@@ -17,7 +17,7 @@ import sqlite3
 import struct
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from .run import EX_DATAERR, EX_NOPERM, EX_UNAVAILABLE, EX_USAGE, die, say
 
 #: Seconds that a keeper gets to answer. It does nothing that takes longer.
 _PATIENCE = 5.0
+#: The number of the control channel among the sockets of the front.
+_CONTROL = 4
 #: struct ucred: pid, uid, gid
 _PEER = struct.Struct("=iII")
 #: Characters of an id that are shown, at least; more where two begin alike.
@@ -114,6 +116,31 @@ def find(runtime: Path, sessions: Path) -> list[Kept]:
     return sorted(found, key=lambda one: (one.started or 0, one.id))
 
 
+def interrupt(runtime: Path, one: Kept) -> None:
+    """Interrupt a kernel as its kernelspec wants it: by a signal, or by a message.
+
+    :raises Silent: it cannot be done, or nobody answers.
+    """
+    directory = _directory(runtime, one)
+    memo = ask(directory / wire.CONTROL, op="status").get("memo") or {}
+    if (memo.get("spec") or {}).get("interrupt_mode") != "message":
+        ask(directory / wire.CONTROL, op="signal", number=int(signal.SIGINT))
+        return
+    import zmq
+    from jupyter_client.session import Session
+
+    with zmq.Context() as context, context.socket(zmq.DEALER) as control:
+        control.linger = 0
+        control.connect(f"ipc://{directory / wire.FRONT}-{_CONTROL}")
+        Session(key=str(memo.get("key", "")).encode()).send(control, "interrupt_request", content={})
+        if not control.poll(int(_PATIENCE * 1000)):
+            raise Silent(f"the kernel has not answered for {_PATIENCE:.0f} s")
+
+
+def _directory(runtime: Path, one: Kept) -> Path:
+    return runtime / "kernels" / one.id
+
+
 def _controls(runtime: Path) -> list[Path]:
     return sorted((runtime / "kernels").glob(f"*/{wire.CONTROL}"))
 
@@ -122,13 +149,14 @@ def _kept(status: dict[str, Any], notebooks: dict[str, str]) -> Kept:
     memo = status.get("memo") or {}
     memory = status.get("memory") or {}
     kind, name = str(status["kind"]), str(status["id"])
+    spec = memo.get("spec") or {}
     ended = status.get("pid") is None
     sequence, delivered = status.get("sequence"), status.get("delivered")
     return Kept(
         id=name,
         kind=kind,
         notebook=notebooks.get(name, "") if kind == "kernel" else "",
-        environment=kind if kind != "kernel" else str(memo.get("display_name") or memo.get("kernel_name") or ""),
+        environment=kind if kind != "kernel" else str(spec.get("display_name") or memo.get("kernel_name") or ""),
         state="ended" if ended else str(status.get("execution_state") or ""),
         memory=memory.get("current"),
         memory_limit=memory.get("limit"),
@@ -203,7 +231,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _interrupt(arguments: argparse.Namespace) -> int:
     place = _as_owner()
-    return _each(place, _named(arguments.ids, _all(place)), "interrupted", op="signal", number=int(signal.SIGINT))
+    return _each(_named(arguments.ids, _all(place)), "interrupted", lambda one: interrupt(place.runtime, one))
 
 
 def _stop(arguments: argparse.Namespace) -> int:
@@ -215,15 +243,16 @@ def _stop(arguments: argparse.Namespace) -> int:
         )
     place = _as_owner()
     found = _all(place)
-    return _each(place, found if arguments.all else _named(arguments.ids, found), "stopped", op="end")
+    wanted = found if arguments.all else _named(arguments.ids, found)
+    return _each(wanted, "stopped", lambda one: ask(_directory(place.runtime, one) / wire.CONTROL, op="end"))
 
 
-def _each(place: paths.Place, wanted: Iterable[Kept], done: str, **line: Any) -> int:
-    """Ask for the same operation of several; the exit code."""
+def _each(wanted: Iterable[Kept], done: str, operation: Callable[[Kept], object]) -> int:
+    """Do the same with several; the exit code."""
     code = 0
     for one in wanted:
         try:
-            ask(place.runtime / "kernels" / one.id / wire.CONTROL, **line)
+            operation(one)
             say(f"{_shown(one.id)} {done}{f': {_shown(one.notebook)}' if one.notebook else ''}")
         except Silent as silent:
             code = EX_UNAVAILABLE

@@ -75,7 +75,7 @@ class Place:
     @property
     def sessions(self) -> Path:
         """The server's database of notebooks and their kernels."""
-        return self.state / "sessions.db"
+        return self.state / "sessions.sqlite"
 
     @property
     def login_links(self) -> Path:
