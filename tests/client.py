@@ -186,7 +186,8 @@ class Kernel:
 
     def submit(self, code: str) -> str:
         """Send *code* and do not wait; returns the message's id."""
-        return self.send("shell", "execute_request", {"code": code, "silent": False, "store_history": True})
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": True}
+        return self.send("shell", "execute_request", content)
 
     def send(self, channel: str, kind: str, content: dict[str, Any]) -> str:
         """Send any message; returns its id."""

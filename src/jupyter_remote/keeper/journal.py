@@ -123,6 +123,8 @@ class Reader:
         self._offset = 0
         #: the number of the record at the offset, at least
         self._next = 0
+        #: the one before it: whoever stopped there may want it again
+        self._last: Record | None = None
 
     def read(self, start: int) -> Iterator[Record]:
         """The records from number *start* on, up to the last that is complete now.
@@ -130,6 +132,9 @@ class Reader:
         Records that were dropped are left out: the first one's number says so. Going on where the last
         call ended costs nothing.
         """
+        if self._last is not None and self._last.number == start:
+            yield self._last
+            start += 1
         if (self._file < 0 or start < self._next) and not self._open(self._segment_with(start)):
             return
         while True:
@@ -164,11 +169,12 @@ class Reader:
             at += _LENGTH.size
             frames.append(body[at : at + length])
             at += length
-        return Record(number, channel, body[:identity_size], frames)
+        self._last = Record(number, channel, body[:identity_size], frames)
+        return self._last
 
     def _segments(self) -> list[int]:
         try:
-            return sorted(int(name) for name in os.listdir(self.directory) if name.isdigit())
+            return sorted(int(name) for name in os.listdir(self.directory) if name.isdigit())  # noqa: PTH208
         except OSError:
             return []
 

@@ -1,0 +1,332 @@
+"""What browsers get: the journal, each session from where it was, in order, once.
+
+A *session* is one page's connection to one kernel; it keeps its id when the network comes and goes. How
+far the page has got is known from its pongs: each ping carries the number of the last record sent before it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from . import messages
+from .journal import ASKED, CHANNELS, IOPUB, Journal, Reader, Record
+from .loop import Loop
+from .messages import Signer
+from .websocket import GOING_AWAY, INTERNAL_ERROR, NORMAL, PING, Websocket
+
+#: Bytes that may wait for the network in front of a page; what comes later stays in the journal.
+WINDOW = 1 << 18
+#: Records behind, from which on what a kernel prints is merged: a page cannot take each line by itself.
+BEHIND = 32
+#: Bytes of text in a merged message, and seconds before the next one: a page stays usable.
+MERGED, PAUSE = 1 << 17, 0.03
+#: Bytes of records that are kept in memory too, so that a page that keeps up costs no reading.
+RECENT = 1 << 19
+#: Sessions that are remembered after their page has gone.
+SESSIONS = 1000
+
+_PREFIX = b"ws-"
+
+
+def identity(session: str) -> bytes:
+    """Whom the kernel answers, for a message of this session."""
+    return _PREFIX + session.encode()
+
+
+@dataclass
+class _Page:
+    """Where a session is."""
+
+    acknowledged: int
+    connection: Connection | None = None
+
+
+class Feed:
+    """The journal and all who read it here."""
+
+    def __init__(self, loop: Loop, journal: Journal, signer: Signer, changed: Callable[[], None]) -> None:
+        """
+        :param changed: called when the number of connections has changed.
+        """
+        self.loop, self.journal, self.signer, self._changed = loop, journal, signer, changed
+        self._recent: deque[tuple[Record, int]] = deque()
+        self._recent_size = 0
+        self._pages: OrderedDict[str, _Page] = OrderedDict()
+        #: the last record that some page has for certain
+        self.delivered = 0
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that are open."""
+        return [page.connection for page in self._pages.values() if page.connection is not None]
+
+    def add(self, channel: int, to: bytes, frames: list[bytes]) -> None:
+        """A message: first into the journal, then to whom it concerns."""
+        number = self.journal.append(channel, to, frames)
+        size = sum(map(len, frames))
+        self._recent.append((Record(number, channel, to, frames), size))
+        self._recent_size += size
+        while self._recent_size > RECENT and len(self._recent) > 1:
+            self._recent_size -= self._recent.popleft()[1]
+        if channel != ASKED:
+            for connection in self.connections:
+                connection.pump()
+
+    def records(self, start: int, reader: Reader) -> Iterator[Record]:
+        """From number *start* on: out of memory, or else from the disk."""
+        if start > self.journal.number:
+            return
+        if not self._recent or start < self._recent[0][0].number:
+            for record in reader.read(start):
+                yield record
+                start = record.number + 1
+        # The disk may be full and have nothing of what memory has.
+        for index in range(max(0, len(self._recent) - (self.journal.number - start + 1)), len(self._recent)):
+            yield self._recent[index][0]
+
+    def attach(
+        self,
+        file: int,
+        *,
+        session: str,
+        protocol: str,
+        login: str,
+        max_message: int,
+        ping: float,
+        early: bytes,
+        state: str,
+        on_message: Callable[[str, str, list[bytes]], None],
+    ) -> None:
+        """A browser has connected. A session that was here before goes on where it was.
+
+        :param state: the kernel's; a page that comes to a busy kernel would otherwise not know.
+        :param on_message: called with (session, channel, parts) for each message from the browser.
+        """
+        page = self._pages.get(session)
+        if page is None:
+            page = self._pages[session] = _Page(self.journal.number)
+        elif page.connection is not None:
+            # The old one is what is left of a network that is gone.
+            page.connection.close(NORMAL, "connected again")
+            page.connection = None
+        self._pages.move_to_end(session)
+        page.connection = Connection(self, page, file, session, protocol, login, max_message, ping, on_message)
+        self._forget_old()
+        self._changed()
+        page.connection.begin(early, state)
+
+    def detach(self, page: _Page, connection: Connection) -> None:
+        """Its network has gone; the page may come back."""
+        if page.connection is connection:
+            page.connection = None
+            self._changed()
+
+    def acknowledge(self, page: _Page, number: int) -> None:
+        """The page has everything up to this record."""
+        page.acknowledged = max(page.acknowledged, number)
+        self.delivered = max(self.delivered, number)
+
+    def keep_logins(self, login: str) -> None:
+        """Close what was opened under another login."""
+        for connection in self.connections:
+            if connection.login != login:
+                connection.close(GOING_AWAY, "logged out")
+
+    def close(self, reason: str) -> None:
+        """Say goodbye to all."""
+        for connection in self.connections:
+            connection.close(GOING_AWAY, reason)
+
+    def _forget_old(self) -> None:
+        gone = [session for session, page in self._pages.items() if page.connection is None]
+        for session in gone[: max(0, len(self._pages) - SESSIONS)]:
+            del self._pages[session]
+
+
+class Connection:
+    """One browser's websocket."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        page: _Page,
+        file: int,
+        session: str,
+        protocol: str,
+        login: str,
+        max_message: int,
+        ping: float,
+        on_message: Callable[[str, str, list[bytes]], None],
+    ) -> None:
+        self._feed, self._page = feed, page
+        self.session, self.protocol, self.login = session, protocol, login
+        self._identity = identity(session)
+        self._pass_on = on_message
+        self._reader = Reader(feed.journal.directory)
+        #: the last record that was sent, or that is none of this page's business
+        self._position = page.acknowledged
+        #: what the ping that is under way carries
+        self._asked = page.acknowledged
+        self._pausing = self._pumping = False
+        self._websocket = Websocket(
+            feed.loop,
+            file,
+            on_message=self._message,
+            on_pong=self._pong,
+            on_writable=self.pump,
+            on_end=self._end,
+            max_message=max_message,
+            ping=ping,
+        )
+
+    def begin(self, early: bytes, state: str) -> None:
+        """Send what the page has missed, and then the state that the kernel is in."""
+        self.pump()
+        if state != "starting" and self._position == self._feed.journal.number:
+            self._send("iopub", self._feed.signer.make("status", {"execution_state": state}))
+        if early:
+            self._websocket.feed(early)
+
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye."""
+        self._websocket.close(code, reason)
+
+    # -- to the browser ------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Send what there is, as far as the network takes it."""
+        if self._pausing or self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._websocket.unsent < WINDOW and self._position < self._feed.journal.number:
+                if not self._send_some():
+                    break
+        finally:
+            self._pumping = False
+        self._ask()
+
+    def _send_some(self) -> bool:
+        """Send some of what there is; whether to go on at once."""
+        behind = self._feed.journal.number - self._position > BEHIND
+        merger = _Merger() if behind else None
+        expected = self._position + 1
+        for record in self._feed.records(expected, self._reader):
+            if record.number > expected:
+                self._lost(expected, record.number - 1)
+            expected = record.number + 1
+            if record.channel == ASKED or (record.channel != IOPUB and record.identity != self._identity):
+                self._position = record.number
+                continue
+            if merger is not None and merger.takes(record):
+                if merger.size < MERGED:
+                    continue
+                self._position = record.number
+                break
+            if merger is not None and merger.size:
+                # Before the record that does not fit; that one comes with the next round.
+                self._position = record.number - 1
+                break
+            self._send(CHANNELS[record.channel], record.frames)
+            self._position = record.number
+            if self._websocket.unsent >= WINDOW:
+                return False
+        else:
+            if self._position < self._feed.journal.number and not (merger and merger.size):
+                # Nothing is left of the rest.
+                self._lost(expected, self._feed.journal.number)
+            self._position = self._feed.journal.number
+        if merger is None or not merger.size:
+            return True
+        self._send("iopub", merger.message(self._feed.signer))
+        if merger.size < MERGED:
+            return True
+        self._pausing = True
+        self._feed.loop.later(PAUSE, self._go_on)
+        return False
+
+    def _go_on(self) -> None:
+        self._pausing = False
+        self.pump()
+
+    def _lost(self, first: int, last: int) -> None:
+        if last < first:
+            return
+        text = (
+            f"\n[{last - first + 1} messages of this kernel were dropped here before this page had them: its journal "
+            "is full (kernels.journal_size), or the disk is.]\n"
+        )
+        self._send("iopub", self._feed.signer.make("stream", {"name": "stderr", "text": text}))
+
+    def _send(self, channel: str, frames: list[bytes]) -> None:
+        try:
+            opcode, payload = messages.to_browser(self.protocol, channel, frames)
+        except (ValueError, KeyError, TypeError):
+            # Not a message; stock Jupyter does not pass it on either.
+            return
+        self._websocket.send(opcode, payload)
+
+    def _ask(self) -> None:
+        """Ask the page how far it has got, one question at a time."""
+        if self._asked <= self._page.acknowledged < self._position and not self._websocket.unsent:
+            self._asked = self._position
+            self._websocket.send(PING, b"%d" % self._asked)
+
+    def _pong(self, payload: bytes) -> None:
+        if payload.isdigit():
+            self._feed.acknowledge(self._page, int(payload))
+            self._ask()
+
+    # -- from the browser ----------------------------------------------------------------------------
+
+    def _message(self, opcode: int, payload: bytes) -> None:
+        try:
+            channel, parts = messages.from_browser(self.protocol, opcode, payload)
+        except ValueError as error:
+            print(f"from a browser: {error}", flush=True)
+            return
+        self._pass_on(self.session, channel, parts)
+
+    def _end(self) -> None:
+        self._reader.close()
+        self._feed.detach(self._page, self)
+
+
+class _Merger:
+    """Adjacent pieces of one stream of one cell, made into one message."""
+
+    def __init__(self) -> None:
+        self._first: list[bytes] = []
+        self._name = ""
+        self._texts: list[str] = []
+        self.size = 0
+
+    def takes(self, record: Record) -> bool:
+        """Whether the record is a piece that goes with those before it; then it is taken."""
+        if record.channel != IOPUB or b'"stream"' not in record.frames[1]:
+            return False
+        if self._first and record.frames[2] != self._first[2]:
+            return False
+        try:
+            content: dict[str, Any] = json.loads(record.frames[4])
+            name, text = content["name"], content["text"]
+        except (ValueError, KeyError, TypeError):
+            return False
+        if self._first and name != self._name:
+            return False
+        self._first, self._name = self._first or record.frames, name
+        self._texts.append(text)
+        self.size += len(text) + 1
+        return True
+
+    def message(self, signer: Signer) -> list[bytes]:
+        """The whole."""
+        content = {"name": self._name, "text": "".join(self._texts)}
+        return signer.signed([*self._first[1:4], json.dumps(content).encode()])
+
+
+__all__ = ["INTERNAL_ERROR", "Feed", "identity"]

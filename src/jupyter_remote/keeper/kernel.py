@@ -1,0 +1,384 @@
+"""A kernel and its channels: started, listened to, journaled, passed on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from . import wire
+from .browser import Feed, identity
+from .cgroup import Cgroup, Memory
+from .journal import ASKED, CHANNELS, IOPUB, Journal
+from .loop import Loop
+from .messages import DELIMITER, Signer
+from .process import Process
+
+#: Numbers of the channels' sockets, in Jupyter's connection files "ports".
+PORTS = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
+
+#: Channels on which a client and the kernel answer each other.
+_TALKING = ("shell", "control", "stdin", "hb")
+
+#: Our name to the kernel. It puts it before the client's in each answer, and ZMQ takes it off again.
+_OURSELVES = b"keeper"
+
+#: What a client asks without anybody working: not activity, and no state of the kernel's.
+#: As jupyter_server's ``untracked_message_types`` has it.
+_IDLE_TALK = {"kernel_info_request", "comm_info_request", "debug_request", "interrupt_request", "shutdown_request"}
+
+#: Seconds between our questions to a kernel that starts, and until we let clients talk to it regardless.
+_NUDGE, _GIVE_UP = 0.2, 60.0
+
+#: Messages read from one socket before the others get their turn.
+_TURN = 200
+
+#: Messages that a slow ZMQ client may be behind; browsers do not come this way.
+_CLIENTS_BACKLOG = 20_000
+
+
+class Kernel:
+    """One kernel, over as many processes as are started for it.
+
+    :raises OSError: its process cannot be started.
+    """
+
+    def __init__(self, loop: Loop, order: dict[str, Any], changed: Any) -> None:
+        """
+        :param order: what :mod:`.wire` says.
+        :param changed: called with whether it is worth telling at once.
+        """
+        self._loop, self._changed = loop, changed
+        self._runtime = Path(order["runtime"])
+        self._key: str = order["key"]
+        self.signer = Signer(self._key.encode())
+        self._cgroup = Cgroup(order.get("memory_limit"))
+        self._oom_kills = 0
+        self.feed = Feed(
+            loop,
+            Journal(Path(order["state"]) / "journal", int(order["journal_bytes"])),
+            self.signer,
+            lambda: changed(True),
+        )
+        self._context = zmq.Context()
+        self._context.setsockopt(zmq.MAX_SOCKETS, 64)
+        self._front = self._open_front()
+        self._back: dict[str, zmq.Socket[bytes]] = {}
+        self.process: Process | None = None
+        self.started = time.time()
+        self.execution_state = "starting"
+        self.activity = time.time()
+        self.kernel_info: dict[str, Any] | None = None
+        self.memo: dict[str, Any] = {}
+        #: the header of the last cell that was begun: where a note of ours belongs
+        self._running = b"{}"
+        # Until the kernel's iopub channel reaches us, what it prints would be lost: what clients want waits.
+        self._waiting: list[tuple[str, list[bytes]]] | None = []
+        self._nudges: set[bytes] = set()
+        self._heard_iopub = self._answered = False
+        self._start = 0.0
+        self._disk_failed = False
+        self.start(order["start"])
+
+    # -- sockets -------------------------------------------------------------------------------------
+
+    def _open_front(self) -> dict[str, zmq.Socket[bytes]]:
+        """For clients on this machine."""
+        front = {}
+        for channel, port in PORTS.items():
+            socket = self._context.socket(zmq.PUB if channel == "iopub" else zmq.ROUTER)
+            socket.linger = 0
+            socket.sndhwm = _CLIENTS_BACKLOG
+            if channel != "iopub":
+                # The same client on a new connection.
+                socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+                socket.rcvhwm = 0
+                self._loop.watch(socket, lambda _, channel=channel: self._from_client(channel))  # type: ignore[misc]
+            socket.bind(f"ipc://{self._runtime / wire.FRONT}-{port}")
+            front[channel] = socket
+        return front
+
+    def _open_back(self) -> None:
+        """To the kernel. Anew for each process: what the last one has not taken is not for the next."""
+        self._close_back()
+        for channel, port in PORTS.items():
+            socket = self._context.socket(zmq.SUB if channel == "iopub" else zmq.DEALER)
+            socket.linger = 0
+            socket.sndhwm = socket.rcvhwm = 0
+            # The kernel's sockets are not there yet; the default is 100 ms.
+            socket.reconnect_ivl = 20
+            if channel == "iopub":
+                socket.subscribe(b"")
+            else:
+                socket.identity = _OURSELVES
+            socket.connect(f"ipc://{self._runtime / 'kernel'}-{port}")
+            self._back[channel] = socket
+            self._loop.watch(socket, lambda _, channel=channel: self._from_kernel(channel))  # type: ignore[misc]
+
+    def _close_back(self) -> None:
+        for socket in self._back.values():
+            self._loop.forget(socket)
+            socket.close()
+        self._back = {}
+
+    # -- the process ---------------------------------------------------------------------------------
+
+    def start(self, start: dict[str, Any]) -> None:
+        """Start the kernel, or start it again after its end.
+
+        :raises OSError: it cannot be started.
+        :raises RuntimeError: the last one still runs.
+        """
+        if self.process is not None and self.process.returncode is None:
+            raise RuntimeError("the kernel runs")
+        self.memo = start.get("memo") or {}
+        file = self._runtime / "kernel.json"
+        for port in PORTS.values():
+            (self._runtime / f"kernel-{port}").unlink(missing_ok=True)
+        _write_private(
+            file,
+            json.dumps(
+                {
+                    "transport": "ipc",
+                    "ip": str(self._runtime / "kernel"),
+                    "key": self._key,
+                    "signature_scheme": "hmac-sha256",
+                    "kernel_name": self.memo.get("kernel_name", ""),
+                    **{f"{channel}_port": port for channel, port in PORTS.items()},
+                }
+            ),
+        )
+        self._open_back()
+        self._waiting = self._waiting or []
+        self._heard_iopub = self._answered = False
+        self.execution_state = "starting"
+        self.activity = time.time()
+        env = {name: value for name, value in start["env"].items() if name != "JPY_PARENT_PID"}
+        self.process = Process(
+            self._loop,
+            self._cgroup,
+            [argument.replace("{kernel_file}", str(file)) for argument in start["argv"]],
+            # ipykernel ends itself when this process does.
+            env | {"JPY_PARENT_PID": str(os.getpid())},
+            start["cwd"],
+            self._ended,
+        )
+        self._start = time.monotonic()
+        self._nudge()
+        self._changed(True)
+
+    def _nudge(self) -> None:
+        """Ask the kernel who it is, until an answer and something on iopub have come."""
+        process = self.process
+        if self._waiting is None or process is None or process.returncode is not None:
+            return
+        if time.monotonic() - self._start > _GIVE_UP:
+            self._let_them_talk()
+            return
+        if not self._answered or not self._heard_iopub:
+            if not self._nudges or self._answered:
+                frames = self.signer.make("kernel_info_request", {})
+                self._nudges.add(json.loads(frames[1])["msg_id"].encode())
+                self._back["shell"].send_multipart([_OURSELVES, DELIMITER, *frames])
+            self._loop.later(_NUDGE, self._nudge)
+
+    def _let_them_talk(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if self.execution_state == "starting":
+            self.execution_state = "idle"
+        for channel, message in waiting or ():
+            self._back[channel].send_multipart(message)
+        self._changed(True)
+
+    def _ended(self, code: int) -> None:
+        """The process has ended. What it said last is still on its way through ZMQ."""
+        give_up = time.monotonic() + 0.2
+        iopub = self._back["iopub"]
+        while time.monotonic() < give_up and iopub.poll(20):
+            self._from_kernel("iopub")
+        self._nudges.clear()
+        memory = self._cgroup.memory()
+        if memory is not None and memory.killed > self._oom_kills:
+            self._oom_kills = memory.killed
+            self._tell_of_memory(memory)
+        print(f"the kernel has ended with {code}", flush=True)
+        self._changed(True)
+
+    def _tell_of_memory(self, memory: Memory) -> None:
+        limit = f"limit {_size(memory.limit)}, " if memory.limit is not None else ""
+        self.note(
+            f"\nThe kernel was ended because it used too much memory: {limit}peak {_size(memory.peak)}.\n"
+            "Its variables are gone; it starts again.\n"
+        )
+
+    def signal(self, number: int) -> None:
+        """To the kernel's process group."""
+        if self.process is not None:
+            self.process.signal(number)
+
+    # -- what clients say ----------------------------------------------------------------------------
+
+    def from_browser(self, session: str, channel: str, parts: list[bytes]) -> None:
+        """A message of a browser's session, not signed yet."""
+        self._to_kernel(channel, [identity(session), DELIMITER, *self.signer.signed(parts)])
+
+    def _from_client(self, channel: str) -> None:
+        for _ in range(_TURN):
+            try:
+                self._to_kernel(channel, self._front[channel].recv_multipart(zmq.NOBLOCK))
+            except zmq.Again:
+                return
+
+    def _to_kernel(self, channel: str, message: list[bytes]) -> None:
+        if channel == "shell":
+            with contextlib.suppress(ValueError):
+                at = message.index(DELIMITER)
+                if len(message) > at + 5 and b'"execute_request"' in message[at + 2]:
+                    # Whoever reads the journal finds here which cell it is.
+                    self.feed.add(ASKED, b"".join(message[:at]), message[at + 1 : at + 6])
+        if self._waiting is not None and channel != "hb":
+            self._waiting.append((channel, message))
+        elif self._back:
+            self._back[channel].send_multipart(message)
+
+    # -- what the kernel says ------------------------------------------------------------------------
+
+    def _from_kernel(self, channel: str) -> None:
+        socket = self._back[channel]
+        for _ in range(_TURN):
+            try:
+                message = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            if channel == "hb":
+                self._front[channel].send_multipart(message)
+                continue
+            try:
+                at = message.index(DELIMITER)
+            except ValueError:
+                continue
+            if len(message) < at + 6:
+                continue
+            if channel == "iopub":
+                self._published(message, at)
+            else:
+                self._answer(channel, message, at)
+        if self._waiting is not None and self._answered and self._heard_iopub:
+            self._let_them_talk()
+        if self.feed.journal.failed and not self._disk_failed:
+            print(f"the journal cannot be written: {self.feed.journal.failed}", flush=True)
+        self._disk_failed = bool(self.feed.journal.failed)
+
+    def _published(self, message: list[bytes], at: int) -> None:
+        self._heard_iopub = True
+        frames = message[at + 1 :]
+        try:
+            kind = json.loads(frames[1])["msg_type"]
+        except (ValueError, KeyError, TypeError):
+            return
+        if kind == "iopub_welcome" or self._is_about_a_nudge(frames[2]):
+            # Between the kernel and us.
+            return
+        if kind == "status":
+            self._note_state(frames)
+        elif self.execution_state == "busy":
+            self.activity = time.time()
+            self._changed(False)
+        if kind == "execute_input":
+            self._running = frames[2]
+        self.feed.add(IOPUB, b"", frames)
+        self._front["iopub"].send_multipart(message, copy=False)
+
+    def _note_state(self, frames: list[bytes]) -> None:
+        try:
+            state = json.loads(frames[4])["execution_state"]
+            asked = (json.loads(frames[2]) or {}).get("msg_type")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return
+        if asked in _IDLE_TALK or state == self.execution_state or (asked is None and state == "starting"):
+            return
+        self.execution_state = state
+        self.activity = time.time()
+        self._changed(True)
+
+    def _is_about_a_nudge(self, parent: bytes) -> bool:
+        return bool(self._nudges) and any(nudge in parent for nudge in self._nudges)
+
+    def _answer(self, channel: str, message: list[bytes], at: int) -> None:
+        frames = message[at + 1 :]
+        if (
+            channel == "shell"
+            and (self.kernel_info is None or not self._answered)
+            and b"kernel_info_reply" in frames[1]
+        ):
+            with contextlib.suppress(ValueError):
+                self.kernel_info = json.loads(frames[4])
+        if message[0] == _OURSELVES:
+            self._answered = True
+            return
+        to = b"".join(message[:at])
+        if to.startswith(identity("")):
+            self.feed.add(CHANNELS.index(channel), to, frames)
+        else:
+            self._front[channel].send_multipart(message)
+
+    # -- what we say ---------------------------------------------------------------------------------
+
+    def say(self, state: str) -> None:
+        """Tell all who listen which state the kernel is in."""
+        self.feed.add(IOPUB, b"", self.signer.make("status", {"execution_state": state}))
+
+    def note(self, text: str) -> None:
+        """Print on the kernel's stderr, below the cell that runs or ran last."""
+        self.feed.add(IOPUB, b"", self.signer.make("stream", {"name": "stderr", "text": text}, self._running))
+
+    def status(self) -> dict[str, Any]:
+        """As :mod:`.wire` says."""
+        process, memory = self.process, self._cgroup.memory()
+        return {
+            "pid": process.pid if process is not None and process.returncode is None else None,
+            "returncode": process.returncode if process is not None else None,
+            "started": self.started,
+            "execution_state": self.execution_state,
+            "activity": self.activity,
+            "connections": len(self.feed.connections),
+            "sequence": self.feed.journal.number,
+            "delivered": self.feed.delivered,
+            "kernel_info": self.kernel_info,
+            "memory": None
+            if memory is None
+            else {"current": memory.current, "peak": memory.peak, "limit": memory.limit},
+            "memo": self.memo,
+        }
+
+    def close(self, patience: float) -> None:
+        """End the kernel's processes, within *patience* seconds or by force, and all sockets."""
+        if self.process is not None:
+            self.process.finish(patience)
+        self.feed.close("The kernel has ended.")
+        self._close_back()
+        for socket in self._front.values():
+            socket.close()
+        self._context.term()
+
+
+def _size(size: int | None) -> str:
+    """Bytes as a person reads them."""
+    value, units = float(size or 0), iter(("B", "KiB", "MiB", "GiB"))
+    unit = next(units)
+    while value >= 1024 and (larger := next(units, "")):
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
+
+
+def _write_private(path: Path, text: str) -> None:
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    new.write_text(text)
+    new.replace(path)

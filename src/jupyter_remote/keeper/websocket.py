@@ -1,0 +1,237 @@
+"""RFC 6455 from the server's side, after the handshake: frames on a socket that was handed to us.
+
+No extensions: none was agreed on. A library for this would cost each kernel more memory than it needs itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+from .loop import READ, WRITE, Loop
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+#: Close codes: the end of this connection's purpose, going away, a protocol error, too big, an error of ours.
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, TOO_BIG, INTERNAL_ERROR = 1000, 1001, 1002, 1009, 1011
+
+#: Seconds that the other side gets to answer our close frame.
+PATIENCE = 2.0
+
+
+class Websocket:
+    """One connection.
+
+    :param file: the descriptor; ours from now on.
+    :param on_message: called with (opcode, message).
+    :param on_pong: called with the payload of each pong.
+    :param on_writable: called when everything that was sent is in the kernel's buffer.
+    :param on_end: called once, when the connection is gone.
+    :param max_message: bytes of the longest message that is accepted.
+    :param ping: seconds between pings; silence of three times as long ends the connection. 0: none.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        file: int,
+        *,
+        on_message: Callable[[int, bytes], None],
+        on_pong: Callable[[bytes], None],
+        on_writable: Callable[[], None],
+        on_end: Callable[[], None],
+        max_message: int,
+        ping: float,
+    ) -> None:
+        self._loop = loop
+        self._socket = socket.socket(fileno=file)
+        self._socket.setblocking(False)
+        self._file = file
+        self._on_message, self._on_pong = on_message, on_pong
+        self._on_writable, self._on_end = on_writable, on_end
+        self._max_message = max_message
+        self._ping = ping
+        self._received = bytearray()
+        self._out = bytearray()
+        #: opcode and pieces of a message that comes in several frames
+        self._opcode = 0
+        self._pieces: list[bytes] = []
+        self._heard = time.monotonic()
+        self._closing = self._ended = False
+        loop.watch(file, self._ready)
+        self._timer = loop.later(ping, self._tick) if ping else 0
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait here for the network."""
+        return len(self._out)
+
+    # -- sending -------------------------------------------------------------------------------------
+
+    def send(self, opcode: int, payload: bytes) -> None:
+        """Send a frame, or keep it until it can be sent. After the end nothing happens."""
+        if self._closing or self._ended:
+            return
+        self._put(opcode, payload)
+
+    def _put(self, opcode: int, payload: bytes) -> None:
+        size = len(payload)
+        if size < 126:
+            head = struct.pack("!BB", 0x80 | opcode, size)
+        elif size < 1 << 16:
+            head = struct.pack("!BBH", 0x80 | opcode, 126, size)
+        else:
+            head = struct.pack("!BBQ", 0x80 | opcode, 127, size)
+        waiting = bool(self._out)
+        self._out += head
+        self._out += payload
+        if not waiting:
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._out:
+                sent = self._socket.send(self._out)
+                del self._out[:sent]
+        except BlockingIOError:
+            self._loop.watch(self._file, self._ready, READ | WRITE)
+            return
+        except OSError:
+            self.end()
+            return
+        self._loop.watch(self._file, self._ready, READ)
+
+    # -- receiving -----------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Take in bytes that somebody else has read from the connection."""
+        self._received += data
+        self._read_frames()
+
+    def _ready(self, events: int) -> None:
+        if events & WRITE:
+            self._flush()
+            if not self._out and not self._ended:
+                self._on_writable()
+        if self._ended or not events & ~WRITE:
+            return
+        try:
+            data = self._socket.recv(1 << 17)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.end()
+            return
+        self._heard = time.monotonic()
+        self.feed(data)
+
+    def _read_frames(self) -> None:
+        while not self._ended:
+            frame = self._take_frame()
+            if frame is None:
+                return
+            final, opcode, payload = frame
+            if opcode >= CLOSE:
+                self._control(opcode, payload)
+                continue
+            if opcode:
+                self._opcode, self._pieces = opcode, []
+            elif not self._opcode:
+                self.close(PROTOCOL_ERROR, "continues nothing")
+                return
+            self._pieces.append(payload)
+            if sum(map(len, self._pieces)) > self._max_message:
+                self.close(TOO_BIG, "message too big")
+                return
+            if final:
+                message, opcode = b"".join(self._pieces), self._opcode
+                self._opcode, self._pieces = 0, []
+                if not self._closing:
+                    self._on_message(opcode, message)
+
+    def _take_frame(self) -> tuple[bool, int, bytes] | None:
+        """The next frame (final, opcode, payload); None while it is not complete, or when it is none."""
+        received = self._received
+        if len(received) < 2:
+            return None
+        first, second = received[0], received[1]
+        size, at = second & 0x7F, 2
+        if size == 126:
+            at = 4
+            if len(received) >= at:
+                (size,) = struct.unpack_from("!H", received, 2)
+        elif size == 127:
+            at = 10
+            if len(received) >= at:
+                (size,) = struct.unpack_from("!Q", received, 2)
+        if first & 0x70 or not second & 0x80:
+            # Bits of extensions that were not agreed on; a client that does not mask.
+            self.close(PROTOCOL_ERROR, "not a frame of a client")
+            received.clear()
+            return None
+        if len(received) < at:
+            return None
+        if size > self._max_message:
+            self.close(TOO_BIG, "message too big")
+            received.clear()
+            return None
+        if len(received) < at + 4 + size:
+            return None
+        payload = unmasked(bytes(received[at : at + 4]), bytes(received[at + 4 : at + 4 + size]))
+        del received[: at + 4 + size]
+        return bool(first & 0x80), first & 0x0F, payload
+
+    def _control(self, opcode: int, payload: bytes) -> None:
+        if opcode == PING:
+            self.send(PONG, payload)
+        elif opcode == PONG:
+            self._on_pong(payload)
+        elif opcode == CLOSE:
+            if not self._closing:
+                self._put(CLOSE, payload[:2])
+            self.end()
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        if self._ended:
+            return
+        if time.monotonic() - self._heard > 3 * self._ping:
+            self.end()
+            return
+        self.send(PING, b"")
+        self._timer = self._loop.later(self._ping, self._tick)
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Say goodbye, and end when the other side has said it too, or after :data:`PATIENCE` seconds."""
+        if self._closing or self._ended:
+            return
+        self._closing = True
+        self._put(CLOSE, struct.pack("!H", code) + reason.encode()[:120])
+        if not self._ended:
+            self._loop.later(PATIENCE, self.end)
+
+    def end(self) -> None:
+        """Close the socket, whatever the other side thinks."""
+        if self._ended:
+            return
+        self._ended = True
+        self._loop.forget(self._file)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._on_end()
+
+
+def unmasked(mask: bytes, payload: bytes) -> bytes:
+    """What a client has masked, in the clear."""
+    size = len(payload)
+    if not size:
+        return payload
+    key = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
