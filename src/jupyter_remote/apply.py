@@ -521,7 +521,9 @@ def unapply() -> None:
     if systemd.running():
         # The door first, so that no kernel comes while they are ended.
         systemd.stop(paths.SERVICE, paths.SOCKET, paths.KERNEL_SOCKET_UNIT)
-        systemd.stop(paths.KERNELS_SLICE)
+        # With them the slice that holds theirs, which nobody else would take away. (What holds that one, jupyter.slice,
+        # may be others' too.)
+        systemd.stop(paths.SLICE)
     for path in paths.DROPINS:
         path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):

@@ -39,6 +39,8 @@ KERNEL_SERVICE = "jupyter-remote-kernel@.service"
 #: Every kernel and terminal that runs.
 KERNELS = "jupyter-remote-kernel@*.service"
 KERNELS_SLICE = "jupyter-remote-kernels.slice"
+#: Where the dashes of that name put it.
+SLICE = "jupyter-remote.slice"
 CONDA_SERVICE = "jupyter-remote-conda.service"
 SYSTEM_UNITS = Path("/etc/systemd/system")
 SERVICE_DROPIN = SYSTEM_UNITS / f"{SERVICE}.d" / "50-owner.conf"

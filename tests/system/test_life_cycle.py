@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -135,7 +136,8 @@ def test_an_upgrade_does_not_switch_on_what_an_administrator_switched_off(
     assert "jupyter" not in fresh_box.sh("ls /etc/apache2/conf-enabled /etc/apache2/sites-enabled")
 
 
-def test_reconfiguring_changes_password_address_and_owner(box: Box, client) -> None:  # noqa: ANN001
+def test_reconfiguring_changes_password_address_and_owner_and_ends_the_old_ones_kernels(box: Box, client) -> None:  # noqa: ANN001
+    client(box).login(PASSWORD).start_kernel().execute("open('/tmp/alices-own', 'w').close()")
     box.preseed(
         {
             "jupyter-remote/password": "another one",
@@ -144,18 +146,26 @@ def test_reconfiguring_changes_password_address_and_owner(box: Box, client) -> N
             "jupyter-remote/user": "bob",
         }
     )
-    box.sh(_RECONFIGURE)
+    said = box.sh(f"{_RECONFIGURE} 2>&1")
+    assert "the old one's kernels and terminals (1) are ended" in said
     assert box.sh("jupyter-remote config get user; jupyter-remote config get base_url").split() == [
         "bob",
         "/lab",
     ]
-    assert box.sh("stat -c %U /run/jupyter-remote/http.sock") == "bob"
+    assert box.sh("stat -c %U /run/jupyter-remote/http.sock /run/jupyter-remote/kernel.sock").split() == ["bob", "bob"]
     assert "bob" in box.sh("ps -o user= -p $(systemctl show -P MainPID jupyter-remote)")
     assert "version" in box.sh("curl -skf https://localhost/lab/api")
     assert box.attempt("curl -skf https://localhost/jupyter/api").returncode != 0
     somebody = client(box, base_url="/lab")
     assert not somebody.try_login(PASSWORD)
     assert somebody.try_login("another one")
+    assert not [process for process in box.processes() if "jupyter_remote.keeper" in process.argv]
+    kernel = somebody.start_kernel()
+    assert kernel.execute("import getpass, os; (getpass.getuser(), os.listdir('/tmp'))").value == "('bob', [])"
+    # and an apply that has nothing to do leaves his alone
+    box.sh("jupyter-remote apply; jupyter-remote config set kernels.memory_limit 2G")
+    assert json.loads(box.read("/var/lib/jupyter-remote/rendered/server.json"))["memory_limit"] == 2 << 30
+    assert kernel.execute("getpass.getuser()").value == "'bob'"
 
 
 def test_reconfiguring_without_an_answer_changes_nothing(box: Box) -> None:
