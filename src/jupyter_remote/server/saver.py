@@ -178,8 +178,8 @@ class Saver:
         if kernel is None:
             kernel = self._kernels[kernel_id] = _Kernel(kernel_id, journal, Reader(journal))
             self._remember(kernel)
-        self._moved(kernel, (notebook or "").strip("/"))
         connections = int(status.get("connections") or 0)
+        self._moved(kernel, (notebook or "").strip("/"))
         kernel.left = (kernel.left or kernel.connections > 0) and not connections
         kernel.connections = connections
         kernel.sessions = dict(status.get("sessions") or {})
@@ -213,6 +213,17 @@ class Saver:
         May be cancelled: then it is done at the next start.
         """
         await asyncio.gather(*[self._write_now(kernel) for kernel in list(self._kernels.values())])
+
+    def close(self) -> None:
+        """Plan nothing any more."""
+        for kernel in self._kernels.values():
+            if kernel.timer:
+                kernel.timer.cancel()
+        self._kernels.clear()
+
+    def due(self, kernel_id: str) -> float | None:
+        """When a kernel's notebook will be written, on our clock; None when there is no need."""
+        return self._due(self._kernels[kernel_id])
 
     async def quiet(self) -> None:
         """Wait until nothing is planned and nothing is written."""
@@ -497,8 +508,11 @@ class Saver:
     # -- over restarts -----------------------------------------------------------------------------
 
     def _moved(self, kernel: _Kernel, path: str) -> None:
-        if kernel.path and path and kernel.path != path and kernel.path in self._labels:
-            self._labels[path] = self._labels.pop(kernel.path)
+        if kernel.path and path and kernel.path != path:
+            # What could not be written under the old name can be now.
+            kernel.left = True
+            if kernel.path in self._labels:
+                self._labels[path] = self._labels.pop(kernel.path)
         if label := (kernel.memo or {}).pop("label", None):
             self._labels[path] = _Label(*label)
         kernel.path = path
