@@ -13,12 +13,14 @@ from jupyter_core.utils import ensure_event_loop
 from jupyter_server.serverapp import ServerApp
 from tornado.httpserver import HTTPServer
 
-from . import config, instance, upstream
+from . import config, instance, sessions, upstream
 from .door import LOCAL_PROXIES, Door
 from .environment import VERSION, DefaultEnvironment
 from .identity import Owner, read_hash
+from .keepers import Keepers
+from .kernels import Kernels
 from .notify import Notifier
-from .secret import cookie_key
+from .secret import cookie_key, login_of
 from .unit import Unit, take
 from .watcher import Watcher
 
@@ -33,6 +35,7 @@ class JupyterRemote(ServerApp):
     unit: Unit
     environment: DefaultEnvironment
     watcher: Watcher
+    keepers: Keepers
 
     def __init__(self, told: instance.Instance, given: Unit, **kwargs: Any) -> None:
         self.told = told
@@ -43,7 +46,8 @@ class JupyterRemote(ServerApp):
         self.password_hash = read_hash(given.credentials)
         key = cookie_key(given.state / "cookie-secret", self.password_hash)
         self._pins = config.pinned(told, given, key)
-        super().__init__(config=config.decided(type(self).__name__, self._pins, told), **kwargs)
+        remembered = sessions.database(given.state / "sessions.sqlite")
+        super().__init__(config=config.decided(type(self).__name__, self._pins, told, remembered), **kwargs)
         self.no_browser_open_file = True
         self.environment = DefaultEnvironment(given.state / f"python{VERSION}", given.wheels, self.log)
 
@@ -59,9 +63,16 @@ class JupyterRemote(ServerApp):
         is lost. Until the loop runs there is nothing to end in order, and a signal just ends us."""
 
     def init_configurables(self) -> None:
-        """Managers and the login."""
+        """Managers and the login; and the kernels that are there already.
+
+        Before any request: a session whose kernel is not known is deleted when sessions are listed.
+        """
         self._pin()
+        self.keepers = Keepers(self.unit, self.told, login_of(self.cookie_secret), self.log)
         super().init_configurables()
+        found = self.keepers.find()
+        assert isinstance(self.kernel_manager, Kernels)
+        self.kernel_manager.adopt(keeper for keeper in found if keeper.kind == "kernel")
 
     def init_webapp(self) -> None:
         """The application, with what is ours set for the last time."""
@@ -95,8 +106,13 @@ class JupyterRemote(ServerApp):
         self.environment.start()
         assert self.kernel_spec_manager is not None
         assert self.event_logger is not None
-        self.watcher = Watcher(self.kernel_spec_manager.get_all_specs, self.door.has_websockets, self.event_logger)
+        self.watcher = Watcher(self.kernel_spec_manager.get_all_specs, self._is_watched, self.event_logger)
         self._watching = loop.create_task(self.watcher.run())
+
+    def _is_watched(self) -> bool:
+        """Whether somebody has a page open."""
+        assert isinstance(self.kernel_manager, Kernels)
+        return self.door.has_websockets() or self.kernel_manager.has_browsers()
 
     def running_server_info(self, kernel_count: bool = True) -> str:
         """One line for the log."""
@@ -118,8 +134,16 @@ class JupyterRemote(ServerApp):
         left = await self.door.close(self.http_server, PATIENCE)
         if left:
             self.log.warning("Stopped with %d requests unanswered after %s s.", left, PATIENCE)
-        # Kernels, terminals, extensions; then the loop ends.
+        # Kernels (or not), terminals, extensions; then the loop ends.
         super().stop()
+
+    async def cleanup_kernels(self) -> None:
+        """End the kernels. A stop that is only the server's leaves them, where they can stay."""
+        assert isinstance(self.kernel_manager, Kernels)
+        if self._end is not None and self.keepers.outlive_us:
+            await self.kernel_manager.leave()
+        else:
+            await super().cleanup_kernels()
 
 
 def make(server_json: Path) -> JupyterRemote:

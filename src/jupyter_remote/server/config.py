@@ -13,10 +13,12 @@ from jupyter_server import DEFAULT_JUPYTER_SERVER_PORT
 from traitlets.config import Config
 
 from . import upstream
+from .channels import Channels
 from .identity import Owner
 from .instance import Instance
 from .kernels import Kernel, Kernels
 from .kernelspecs import DEFAULT, KernelSpecs
+from .sessions import Sessions
 from .unit import Unit
 
 #: Configuration files that everything else overrules.
@@ -81,14 +83,17 @@ def pinned(instance: Instance, unit: Unit, cookie_key: bytes) -> dict[str, Any]:
         "autoreload": False,
         "kernel_manager_class": Kernels,
         "kernel_spec_manager_class": KernelSpecs,
+        "kernel_websocket_connection_class": Channels,
+        "session_manager_class": Sessions,
     }
 
 
-def decided(app_class: str, pins: dict[str, Any], instance: Instance) -> Config:
+def decided(app_class: str, pins: dict[str, Any], instance: Instance, sessions: Path) -> Config:
     """The configuration that wins.
 
     :param app_class: the name of the application's class: its section beats ``ServerApp``'s.
     :param pins: what :func:`pinned` says.
+    :param sessions: the file that remembers which notebook has which kernel.
     """
     return Config(
         {
@@ -104,6 +109,7 @@ def decided(app_class: str, pins: dict[str, Any], instance: Instance) -> Config:
                 "cull_busy": False,
                 "cull_interval": max(5, min(300, instance.cull_idle // 4)),
             },
+            Sessions.__name__: {"database_filepath": str(sessions)},
             # Of JupyterLab and of Notebook. An owner who has a list of extensions for one of them has that.
             "LabServerApp": {"extra_labextensions_path": [str(LABEXTENSIONS)]},
             "LabApp": {

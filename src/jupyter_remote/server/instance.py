@@ -20,6 +20,8 @@ class Instance:
     ``base_url`` has a slash at both ends. ``cull_idle`` is in seconds; 0 means never.
     ``server_names`` are lower case; IP literals and ``localhost`` need not be among them.
     ``environments`` are patterns, absolute or below ``~/``, of places where more environments are.
+    ``memory_limit`` is in bytes, for each kernel; None is no limit. ``journal_bytes`` of disk, at most, keep
+    what a kernel says.
     """
 
     base_url: str
@@ -31,6 +33,8 @@ class Instance:
     environments: tuple[str, ...]
     offer_environments: bool
     conda_channel: str
+    memory_limit: int | None
+    journal_bytes: int
 
     @property
     def slug(self) -> str:
@@ -81,13 +85,10 @@ def load(path: Path) -> Instance:
     checked("offer_environments", bool, True, "true or false")
     checked("conda_channel", str, True, "a channel's name or address")
     checked("behind_tls", bool, True, "true or false")
-    cull_idle = given["cull_idle"]
-    checked(
-        "cull_idle",
-        int,
-        not isinstance(cull_idle, bool) and isinstance(cull_idle, int) and cull_idle >= 0,
-        "a number of seconds",
-    )
+    checked("cull_idle", int, _is_number(given["cull_idle"], 0), "a number of seconds")
+    limit = given["memory_limit"]
+    checked("memory_limit", (int, type(None)), limit is None or _is_number(limit, 1), "a number of bytes, or null")
+    checked("journal_bytes", int, _is_number(given["journal_bytes"], 1), "a number of bytes")
     notebook_dir = Path(given["notebook_dir"])
     if not notebook_dir.is_dir():
         die(
@@ -102,12 +103,18 @@ def load(path: Path) -> Instance:
         interface=given["interface"],
         server_names=tuple(name.lower().rstrip(".") for name in names),
         behind_tls=given["behind_tls"],
-        cull_idle=cull_idle,
+        cull_idle=given["cull_idle"],
         environments=tuple(environments),
         offer_environments=given["offer_environments"],
         conda_channel=given["conda_channel"],
+        memory_limit=given["memory_limit"],
+        journal_bytes=given["journal_bytes"],
     )
 
 
 def _are_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_number(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -27,6 +27,11 @@ def cookie_key(file: Path, password_hash: str) -> bytes:
     return hmac.new(secret, password_hash.encode(), hashlib.sha256).digest()
 
 
+def login_of(key: bytes) -> str:
+    """A short name for a key: another one after everybody was logged out. It says nothing about the key itself."""
+    return hmac.new(key, b"login", hashlib.sha256).hexdigest()[:16]
+
+
 def _read(file: Path) -> bytes:
     try:
         secret = file.read_bytes()

@@ -1,4 +1,4 @@
-"""What systemd gives to the unit: sockets, directories, the credential, where to report.
+"""What systemd gives to the unit: sockets, directories, the credential, where to report and to ask for kernels.
 
 Taken once, at the start, and then removed from the environment: a kernel or a terminal that found
 ``NOTIFY_SOCKET`` or ``LISTEN_FDS`` there would answer for the server.
@@ -18,7 +18,7 @@ from ..run import EX_OSERR, die
 #: The first passed socket, by sd_listen_fds(3).
 FIRST_SOCKET = 3
 
-#: Everything that systemd sets for a service (systemd.exec(5)), and our own switch for tests.
+#: Everything that systemd sets for a service (systemd.exec(5)), what our unit sets, and our own switch for tests.
 OURS_ALONE = (
     "CACHE_DIRECTORY",
     "CONFIGURATION_DIRECTORY",
@@ -26,6 +26,7 @@ OURS_ALONE = (
     "FDSTORE",
     "INVOCATION_ID",
     "JOURNAL_STREAM",
+    "JUPYTER_REMOTE_KERNELS",
     "JUPYTER_REMOTE_WHEELS",
     "LISTEN_FDNAMES",
     "LISTEN_FDS",
@@ -50,6 +51,7 @@ class Unit:
     """The server's surroundings.
 
     ``watchdog`` is the longest silence that systemd accepts, in seconds; 0 when it does not watch.
+    ``kernels`` is the socket where systemd starts keepers of kernels; without it they are children of ours.
     """
 
     sockets: list[socket.socket]
@@ -59,6 +61,7 @@ class Unit:
     notify_socket: str
     watchdog: float
     wheels: Path | None
+    kernels: Path | None
 
 
 def take(environment: MutableMapping[str, str] = os.environ) -> Unit:
@@ -80,6 +83,7 @@ def take(environment: MutableMapping[str, str] = os.environ) -> Unit:
         notify_socket=given.get("NOTIFY_SOCKET", ""),
         watchdog=int(given.get("WATCHDOG_USEC", "0") or 0) / 1e6 if watched else 0.0,
         wheels=Path(given["JUPYTER_REMOTE_WHEELS"]) if given.get("JUPYTER_REMOTE_WHEELS") else None,
+        kernels=Path(given["JUPYTER_REMOTE_KERNELS"]) if given.get("JUPYTER_REMOTE_KERNELS") else None,
     )
 
 

@@ -5,13 +5,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
+from jupyter_client.manager import KernelManager
 from jupyter_server.base.handlers import FileFindHandler
+from jupyter_server.prometheus.metrics import KERNEL_CURRENTLY_RUNNING_TOTAL
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
+from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from tornado import httputil, iostream
 from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
 from tornado.websocket import WebSocketHandler
 
 
@@ -51,6 +59,74 @@ def stream_of(connection: HTTP1Connection | HTTP1ServerConnection) -> iostream.I
 def end_keep_alive(server: HTTPServer) -> None:
     """Close each connection of the server after the answer to the next request."""
     server.conn_params.no_keep_alive = True
+
+
+def end_pings(websocket: KernelWebsocketHandler) -> None:
+    """Jupyter's own pings, which would keep the handler for half a minute after its connection was taken."""
+    if websocket.ping_callback is not None:
+        websocket.ping_callback.stop()
+
+
+async def take_over(websocket: WebSocketHandler) -> tuple[int, bytes]:
+    """Take the connection of a websocket away from tornado, once the handshake's answer has left.
+
+    Nothing is sent to the browser. To tornado it looks as if the browser had gone.
+
+    :returns: the socket's descriptor, and what was read from it already.
+    :raises StreamClosedError: the browser has gone.
+    """
+    assert websocket.ws_connection is not None
+    stream = websocket.ws_connection.stream
+    assert isinstance(stream, iostream.IOStream)
+    await stream.write(b"")
+    # From here on in one go, so that nothing more is read.
+    early = bytes(stream._read_buffer)
+    file = os.dup(stream.socket.fileno())
+    stream.close()
+    return file, early
+
+
+def has_connection_file(kernel: KernelManager, has_one: bool) -> None:
+    """Whether the kernel's connection file is written, and is to be removed after its end."""
+    kernel._connection_file_written = has_one
+
+
+def has_been_started(kernel: KernelManager, arguments: dict[str, Any]) -> None:
+    """The manager need not start its kernel: it was, with these arguments, which a restart uses again."""
+    kernel._launch_args = arguments
+    kernel._attempted_start = True
+    kernel._ready = asyncio.Future(loop=IOLoop.current().asyncio_loop)  # type: ignore[attr-defined]
+    kernel._ready.set_result(None)
+
+
+def add_kernel(kernels: AsyncMappingKernelManager, kernel_id: str, kernel: ServerKernelManager) -> None:
+    """What Jupyter does at the end of a kernel's start."""
+    kernels._kernels[kernel_id] = kernel
+    kernels._kernel_connections[kernel_id] = 0
+    kernels._kernel_ports[kernel_id] = kernel.ports
+    kernels.start_watching_activity(kernel_id)  # type: ignore[no-untyped-call]
+    died = partial(kernels._handle_kernel_died, kernel_id)
+    kernels.add_restart_callback(kernel_id, died, "dead")
+    KERNEL_CURRENTLY_RUNNING_TOTAL.labels(type=kernel.kernel_name).inc()
+
+
+def forget_kernel(kernels: AsyncMappingKernelManager, kernel_id: str, kernel: ServerKernelManager) -> None:
+    """The contrary."""
+    kernels._kernels.pop(kernel_id, None)
+    kernels._kernel_connections.pop(kernel_id, None)
+    kernels._kernel_ports.pop(kernel_id, None)
+    KERNEL_CURRENTLY_RUNNING_TOTAL.labels(type=kernel.kernel_name).dec()
+
+
+def set_connections(kernels: AsyncMappingKernelManager, kernel_id: str, number: int) -> None:
+    """How many are connected to a kernel, as the list of kernels says it."""
+    if kernel_id in kernels._kernel_connections:
+        kernels._kernel_connections[kernel_id] = number
+
+
+def all_kernels(kernels: AsyncMappingKernelManager) -> Iterable[KernelManager]:
+    """All that there are."""
+    return list(kernels._kernels.values())
 
 
 class StaticFiles(FileFindHandler):

@@ -7,8 +7,10 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,6 +79,59 @@ class Browser(Client):
         )
 
 
+def not_root() -> list[str]:
+    """Makes a command line one that is not root's.
+
+    The server refuses to be root. Root in a namespace where it is called nobody has root's files and
+    nobody's name.
+    """
+    return ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
+
+
+class KernelSocket:
+    """jupyter-remote-kernel.socket: for each connection, a keeper that has it as its standard input."""
+
+    def __init__(self, address: Path, environment: dict[str, str], log: Path) -> None:
+        self._environment, self._log = environment, log
+        self.keepers: list[subprocess.Popen[bytes]] = []
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(address))
+        self._listening.listen(128)
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            with connection, self._log.open("ab") as log:
+                self.keepers.append(
+                    subprocess.Popen(
+                        [*not_root(), sys.executable, "-P", "-m", "jupyter_remote.keeper"],
+                        env=self._environment,
+                        cwd="/",
+                        stdin=connection.fileno(),
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                    )
+                )
+
+    def close(self) -> None:
+        """Start no more; those that there are have been told to end."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listening.close()
+        for keeper in self.keepers:
+            try:
+                keeper.wait(10)
+            except subprocess.TimeoutExpired:
+                keeper.kill()
+                keeper.wait()
+
+
 class Running:
     """The server, its directories and systemd's side of it.
 
@@ -102,6 +157,8 @@ class Running:
             "environments": [],
             "offer_environments": True,
             "conda_channel": "conda-forge",
+            "memory_limit": None,
+            "journal_bytes": 256 << 20,
         }
         self.environment = {
             "HOME": str(self.home),
@@ -119,6 +176,7 @@ class Running:
         }
         self.log = top / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.kernel_socket: KernelSocket | None = None
         self.address = top / "http.sock"
         self.listening: socket.socket = socket.socket(socket.AF_UNIX)
         self.listening.bind(str(self.address))
@@ -149,15 +207,20 @@ class Running:
 
     # -- what systemd does -----------------------------------------------------------------------
 
+    def keep_kernels(self) -> Running:
+        """Have kernels that are not the server's children, as with systemd."""
+        environment = {name: self.environment[name] for name in ("HOME", "PATH", "LANG", "PYTHONPATH")}
+        address = self.top / "kernel.sock"
+        self.kernel_socket = KernelSocket(address, environment, self.top / "keepers.log")
+        self.environment["JUPYTER_REMOTE_KERNELS"] = str(address)
+        return self
+
     def command(self, *argv: str | os.PathLike[str]) -> list[str]:
         """A command line that gets the socket as number 3, and is not root's."""
-        # The server refuses to be root. Root in a namespace where it is called nobody has root's files
-        # and nobody's name.
-        not_root = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
         return [
             # bash: other shells know numbers up to 9 only
             *("bash", "-c", f'exec 3<&{self.listening.fileno()}; LISTEN_PID=$$ exec "$@"', "-"),
-            *not_root,
+            *not_root(),
             *map(os.fspath, argv),
         ]
 
@@ -232,10 +295,14 @@ class Running:
         return self.start().wait_until_ready()
 
     def close(self) -> None:
-        """End it, whatever it does."""
+        """End it, whatever it does, and its kernels, whoever is their parent."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        for control in self.runtime.glob("kernels/*/control"):
+            _end_keeper(control)
+        if self.kernel_socket is not None:
+            self.kernel_socket.close()
         self.listening.close()
         self.reports.close()
 
@@ -265,6 +332,21 @@ class Running:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+def _end_keeper(control: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        try:
+            connection.connect(str(control))
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            connection.sendall(b'{"op": "end"}\n')
+            while connection.recv(1 << 16):
+                pass
+        except TimeoutError:
+            os.kill(struct.unpack("3i", credentials)[0], signal.SIGKILL)
+        except OSError:
+            return  # it has gone already
 
 
 def say(browser: Browser, lines: Sequence[str], body: bytes = b"") -> socket.socket:

@@ -93,14 +93,16 @@ def test_a_request_during_a_restart_waits_for_the_next_server(server: Running):
 
 
 def test_websockets_are_told_that_the_server_restarts(server: Running):
-    server.start().wait_until_ready()
+    server.keep_kernels().start().wait_until_ready()
     with server.owner() as browser:
         kernel, terminal, events = browser.start_kernel(), browser.open_terminal(), browser.events()
         terminal.run("echo ready")
         server.signal()
-        for channel in (kernel.channels, terminal.channel, events):
+        for channel in (terminal.channel, events):
             assert _closing_code(channel) == 1012
-    assert server.wait() == 0
+        assert server.wait() == 0
+        # The kernel's is not the server's.
+        assert kernel.execute("6 * 7").value == "42"
 
 
 def _closing_code(channel: websocket.WebSocket) -> int:

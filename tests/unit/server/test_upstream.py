@@ -16,6 +16,7 @@ from jupyter_server import serverapp
 from jupyter_server.auth.identity import PasswordIdentityProvider
 from jupyter_server.base.handlers import FileFindHandler
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
+from jupyter_server.services.sessions.sessionmanager import SessionManager
 from jupyterlab import commands
 from jupyterlab.labapp import LabApp
 from notebook.app import JupyterNotebookApp
@@ -75,14 +76,16 @@ def test_jupyters_server_makes_its_parts_where_we_step_in():
 def test_every_setting_of_ours_is_one_of_jupyters(tmp_path: Path):
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    told = Instance("/jupyter/", tmp_path, "lab", ("box.test",), True, 0, (), True, "conda-forge")
-    given = Unit([listening], tmp_path, tmp_path, None, "", 0.0, None)
+    told = Instance("/jupyter/", tmp_path, "lab", ("box.test",), True, 0, (), True, "conda-forge", None, 1)
+    given = Unit([listening], tmp_path, tmp_path, None, "", 0.0, None, None)
     pins = config.pinned(told, given, b"key")
     listening.close()
     assert set(pins) <= set(serverapp.ServerApp.class_trait_names(config=True))
-    kernels = config.decided("JupyterRemote", pins, told)["Kernels"]
+    decided = config.decided("JupyterRemote", pins, told, tmp_path / "sessions")
+    kernels = decided["Kernels"]
     assert set(kernels) <= set(AsyncMappingKernelManager.class_trait_names(config=True))
-    pages = config.decided("JupyterRemote", pins, told)["LabServerApp"]
+    assert set(decided["Sessions"]) <= set(SessionManager.class_trait_names(config=True))
+    pages = decided["LabServerApp"]
     for application in (LabApp, JupyterNotebookApp):
         assert set(pages) <= set(application.class_trait_names(config=True))
 

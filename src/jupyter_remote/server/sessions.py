@@ -1,0 +1,48 @@
+"""Which notebook has which kernel: Jupyter's own database, kept in a file, so that it outlives the server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+from jupyter_server.services.sessions.sessionmanager import SessionManager
+
+
+class Sessions(SessionManager):
+    """Jupyter's, but a write does not wait for the disk: a machine that falls over has no kernels afterwards."""
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The database."""
+        is_new = self._connection is None
+        connection: sqlite3.Connection = super().connection
+        if is_new:
+            connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+
+def database(path: Path) -> Path:
+    """The file, which nobody else can read. One that is damaged is made anew: it is worth less than a start."""
+    with contextlib.suppress(FileNotFoundError):
+        if not _is_whole(path):
+            for left_over in (path, path.with_name(f"{path.name}-journal")):
+                left_over.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    return path
+
+
+def _is_whole(path: Path) -> bool:
+    """
+    :raises FileNotFoundError: it is not there.
+    """
+    if path.stat().st_size == 0:
+        return True
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            answer = connection.execute("PRAGMA quick_check").fetchone()
+            columns = {row[1] for row in connection.execute("PRAGMA table_info(session)")}
+    except sqlite3.DatabaseError:
+        return False
+    return answer == ("ok",) and columns in (set(), SessionManager._columns)
