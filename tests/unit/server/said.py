@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,20 @@ class Kernel:
     def __init__(self, directory: Path, size: int = SIZE) -> None:
         self.directory = directory
         self.journal = Journal(directory / "journal", size)
+        #: seconds that its clock is behind
+        self.late = 0.0
         self._count = itertools.count(1)
         self._numbers = itertools.count(1)
 
     def say(self, channel: int, kind: str, parent: str, content: dict[str, Any], metadata: object = None) -> int:
         """Any message; *parent* is the id of the request."""
-        header = {"msg_id": f"k{next(self._numbers)}", "msg_type": kind, "session": "kernel", "date": _now()}
+        header = {"msg_id": f"k{next(self._numbers)}", "msg_type": kind, "session": "kernel", "date": self._now()}
         return self._append(channel, header, {"msg_id": parent}, metadata or {}, content)
 
     def ask(self, cell: str, code: str = "run()", session: str = "page", **metadata: Any) -> str:
         """A page asks to run a cell; returns the request's id."""
         identity = f"r{next(self._numbers)}"
-        header = {"msg_id": identity, "msg_type": "execute_request", "session": session, "date": _now()}
+        header = {"msg_id": identity, "msg_type": "execute_request", "session": session, "date": self._now()}
         self._append(ASKED, header, {}, {**metadata, "cellId": cell}, {"code": code, "silent": False})
         return identity
 
@@ -77,6 +79,5 @@ class Kernel:
     def _append(self, channel: int, *parts: object) -> int:
         return self.journal.append(channel, b"", [b"signature", *(json.dumps(part).encode() for part in parts)])
 
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    def _now(self) -> str:
+        return (datetime.now(UTC) - timedelta(seconds=self.late)).isoformat().replace("+00:00", "Z")

@@ -7,6 +7,7 @@ Real files, contents managers and journals. A page is :class:`Page`, which does 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import os
@@ -291,10 +292,8 @@ def test_old_notebooks_have_cells_without_ids(world: World, story: Any):
     story(told)
 
 
-def test_a_notebook_stays_trusted(world: World, story: Any):
+def test_what_ran_for_the_owner_is_trusted(world: World, story: Any):
     async def told() -> None:
-        page = await Page(world).load()
-        await page.overwrite()
         request = world.kernel.ask("a")
         world.kernel.begin(request)
         content = {"data": {"text/html": "<script></script>"}, "metadata": {}}
@@ -346,6 +345,7 @@ def test_a_page_that_comes_back_goes_on_as_if_nothing_had_happened(world: World,
         page.show("a", stream("12"), count=1)
         page.show("b", stream("edited"))
         await page.save()
+        assert page.hash == hashlib.sha256(world.file.read_bytes()).hexdigest()
         assert world.cells == {"a": "12", "b": "edited"}
         world.kernel.run("b", "3")
         await world.told()
@@ -368,6 +368,21 @@ def test_a_page_may_save_before_it_has_received_what_was_written(world: World, s
         await world.saver.quiet()
         # It has not come back: what it has overwritten is written again.
         assert world.cells["a"] == "1"
+
+    story(told)
+
+
+def test_a_page_that_saves_just_what_was_written_has_the_file_as_it_is(world: World, story: Any):
+    async def told() -> None:
+        page = await Page(world).load()
+        await world.told(page=0)
+        world.kernel.run("a", "1")
+        await world.told()
+        before = world.file.read_bytes()
+        page.show("a", stream("1"), count=1)
+        await page.save()
+        assert world.file.read_bytes() == before
+        assert page.hash == hashlib.sha256(before).hexdigest()
 
     story(told)
 
@@ -435,6 +450,20 @@ def test_what_a_page_had_not_received_when_it_saved_is_written(world: World, sto
         world.tell(page=0)
         await page.save()
         world.tell_all_is_there()
+        await world.told()
+        assert world.cells["a"] == "1"
+
+    story(told)
+
+
+def test_a_page_that_saves_long_after_the_run_is_no_other_program(world: World, story: Any):
+    async def told() -> None:
+        page = await Page(world).load()
+        world.kernel.late = 60
+        world.tell(page=0)
+        world.kernel.run("a", "1")
+        world.tell(page=0)
+        await page.save()
         await world.told()
         assert world.cells["a"] == "1"
 
@@ -580,6 +609,21 @@ def test_the_next_server_goes_on(world: World, story: Any):
         world.start()
         await world.told()
         assert world.cells == {"a": None, "b": "23"}
+
+    story(told)
+
+
+def test_the_next_server_knows_what_a_page_has_deleted(world: World, story: Any):
+    async def told() -> None:
+        page = await Page(world).load()
+        world.kernel.run("a", "1")
+        world.tell_all_is_there()
+        await page.save()
+        await world.saver.quiet()
+        world.saver.close()
+        world.start()
+        await world.told()
+        assert world.cells["a"] is None
 
     story(told)
 
