@@ -48,6 +48,9 @@ VERSION = 1
 #: Seconds for which one reading of the journal may go on.
 READING = 10.0
 
+#: That many times a journal is read when its kernel ends.
+LONGEST_END = 10
+
 #: Segments of the journal after the one that we have read: when a page is open they are read only then.
 BEHIND = 3
 
@@ -122,6 +125,8 @@ class _Kernel:
     left: bool = False
     timer: asyncio.TimerHandle | None = None
     task: asyncio.Task[None] | None = None
+    #: the contents manager writes it at this moment
+    saving: asyncio.Future[Any] | None = None
     #: what was written to the memo
     kept: str = ""
 
@@ -164,6 +169,7 @@ class Saver:
         self._kernels: dict[str, _Kernel] = {}
         self._labels: dict[str, _Label] = {}
         self._turns: dict[str, asyncio.Lock] = {}
+        self._stopped = False
 
     # -- what the server tells -------------------------------------------------------------------
 
@@ -199,7 +205,10 @@ class Saver:
         if kernel is None:
             return
         try:
-            await self._write_now(kernel)
+            for _ in range(LONGEST_END):
+                await self._write_now(kernel)
+                if kernel.read_to >= kernel.sequence:
+                    break
         finally:
             self._kernels.pop(kernel_id, None)
             if kernel.timer:
@@ -208,18 +217,27 @@ class Saver:
                 kernel.reader.close()
 
     async def settle(self) -> None:
-        """The server is to stop: write what no page will.
-
-        May be cancelled: then it is done at the next start.
-        """
+        """Write now what no page will."""
         await asyncio.gather(*[self._write_now(kernel) for kernel in list(self._kernels.values())])
 
-    def close(self) -> None:
-        """Plan nothing any more."""
+    async def stop(self, patience: float) -> None:
+        """The server is to stop. What is not written within *patience* seconds is written by the next one.
+
+        A file that is being written is finished: half of it may have been read by somebody.
+        """
+        settling = asyncio.ensure_future(self.settle())
+        await asyncio.wait([settling], timeout=patience)
+        self._stopped = True
+        if saving := [kernel.saving for kernel in self._kernels.values() if kernel.saving]:
+            await asyncio.wait(saving)
+        settling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await settling
         for kernel in self._kernels.values():
             if kernel.timer:
                 kernel.timer.cancel()
-        self._kernels.clear()
+            if kernel.task:
+                kernel.task.cancel()
 
     def due(self, kernel_id: str) -> float | None:
         """When a kernel's notebook will be written, on our clock; None when there is no need."""
@@ -258,7 +276,7 @@ class Saver:
         if kernel.timer:
             kernel.timer.cancel()
             kernel.timer = None
-        if kernel.task or kernel.id not in self._kernels:
+        if kernel.task or self._stopped or kernel.id not in self._kernels:
             return
         due = self._due(kernel)
         if due is not None:
@@ -271,7 +289,7 @@ class Saver:
 
     def _begin(self, kernel: _Kernel, work: Callable[[_Kernel], Coroutine[Any, Any, None]]) -> None:
         """Do something about a kernel, unless something is being done."""
-        if kernel.task:
+        if kernel.task or self._stopped:
             return
 
         def finished(task: asyncio.Task[None]) -> None:
@@ -355,9 +373,14 @@ class Saver:
                 if changed and (_identity(model) != _identity(await self._model(path, False)) or kernel.connections):
                     continue
                 if changed:
-                    await ensure_async(
-                        self._contents.save({"type": "notebook", "format": "json", "content": model["content"]}, path)
-                    )
+                    if self._stopped:
+                        return True
+                    saved = {"type": "notebook", "format": "json", "content": model["content"]}
+                    kernel.saving = asyncio.ensure_future(ensure_async(self._contents.save(saved, path)))
+                    try:
+                        await asyncio.shield(kernel.saving)
+                    finally:
+                        kernel.saving = None
                     kernel.duration, kernel.ended = self._clock() - began, self._clock()
                     await self._wrote(kernel, model, changed)
                 for run in kernel.outputs.current():
@@ -368,9 +391,8 @@ class Saver:
 
     async def _wrote(self, kernel: _Kernel, before: Mapping[str, Any], changed: list[Run]) -> None:
         path, now = kernel.path, await self._model(kernel.path, False)
-        self._log.info(
-            "Wrote the output of %d cells, which nobody watched, to %s in %.2f s.", len(changed), path, kernel.duration
-        )
+        cells = "1 cell" if len(changed) == 1 else f"{len(changed)} cells"
+        self._log.info("Wrote what %s printed unwatched to %s in %.2f s.", cells, path, kernel.duration)
         kernel.modified = _modified(now)
         label, sessions = self._labels.pop(path, None), {run.session for run in changed}
         if label and label.now == before.get("hash"):

@@ -24,6 +24,9 @@ from said import Kernel
 from jupyter_remote.keeper.journal import IOPUB
 from jupyter_remote.server.saver import MEMO, Contents, Pace, Saver
 
+#: seconds after which something hangs
+PATIENCE = 60
+
 AT_ONCE = Pace(gather=0, idle=0, idle_factor=0, busy=0, busy_factor=0, asking=0)
 
 Story = Callable[[], Coroutine[Any, Any, None]]
@@ -155,8 +158,7 @@ def story(world: World) -> Callable[[Story], None]:
             try:
                 await told()
             finally:
-                await world.saver.settle()
-                world.saver.close()
+                await world.saver.stop(PATIENCE)
 
         asyncio.run(to_the_end())
 
@@ -589,8 +591,7 @@ def test_the_next_server_goes_on(world: World, story: Any):
         count = world.kernel.begin(request)
         world.kernel.print(request, "2")
         await world.told(busy=True)
-        await world.saver.settle()
-        world.saver.close()
+        await world.saver.stop(PATIENCE)
         memo = world.kernel.directory / MEMO
         assert memo.stat().st_mode & 0o777 == 0o600
         # While there is none:
@@ -605,7 +606,7 @@ def test_the_next_server_goes_on(world: World, story: Any):
         page.show("b", stream("23"), count=count)
         await page.save()
         await world.saver.quiet()
-        world.saver.close()
+        await world.saver.stop(PATIENCE)
         world.start()
         await world.told()
         assert world.cells == {"a": None, "b": "23"}
@@ -620,7 +621,7 @@ def test_the_next_server_knows_what_a_page_has_deleted(world: World, story: Any)
         world.tell_all_is_there()
         await page.save()
         await world.saver.quiet()
-        world.saver.close()
+        await world.saver.stop(PATIENCE)
         world.start()
         await world.told()
         assert world.cells["a"] is None
@@ -734,5 +735,35 @@ def test_a_failure_is_logged_and_tried_again_later(tmp_path: Path, caplog: pytes
         clock.now += AT_ONCE.failed
         await world.told()
         assert world.cells["a"] == "1"
+
+    asyncio.run(told())
+
+
+def test_a_stop_does_not_leave_half_a_notebook(tmp_path: Path):
+    """It comes while a notebook is written, and has no patience at all."""
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(AsyncLargeFileManager):
+        async def save(self, model: Any, path: str = "") -> Any:
+            started.set()
+            await go_on.wait()
+            return await super().save(model, path)
+
+    world = World(tmp_path, Slow)
+
+    async def told() -> None:
+        world.kernel.run("a", "1")
+        world.tell()
+        await started.wait()
+        stopping = asyncio.create_task(world.saver.stop(0))
+        while not world.saver._stopped:
+            await asyncio.sleep(0)
+        go_on.set()
+        await stopping
+        assert world.cells["a"] == "1"
+        # And nothing begins after it.
+        world.kernel.run("b", "2")
+        await world.told()
+        assert world.cells["b"] is None
 
     asyncio.run(told())
