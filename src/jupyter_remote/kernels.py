@@ -69,10 +69,11 @@ class Silent(Exception):
 # --- talking to keepers ----------------------------------------------------------------------------
 
 
-def ask(control: Path, **line: Any) -> dict[str, Any]:
+def ask(control: Path, *, to_the_end: bool = False, **line: Any) -> dict[str, Any]:
     """Have one operation done and return the answer.
 
     :param control: the keeper's socket.
+    :param to_the_end: return when the keeper has gone, after its answer.
     :raises Silent: nobody is there, it hangs, or it refuses.
     """
     keeper = None
@@ -89,6 +90,10 @@ def ask(control: Path, **line: Any) -> dict[str, Any]:
                         os.close(file)
                     if "error" in answer:
                         raise Silent(str(answer["error"]), keeper)
+                    if to_the_end:
+                        with contextlib.suppress(EOFError, ConnectionError):
+                            while True:
+                                list(lines.receive())
                     return answer
         except TimeoutError:
             raise Silent(f"no answer for {_PATIENCE:.0f} s", keeper) from None
@@ -244,7 +249,9 @@ def _stop(arguments: argparse.Namespace) -> int:
     place = _as_owner()
     found = _all(place)
     wanted = found if arguments.all else _named(arguments.ids, found)
-    return _each(wanted, "stopped", lambda one: ask(_directory(place.runtime, one) / wire.CONTROL, op="end"))
+    return _each(
+        wanted, "stopped", lambda one: ask(_directory(place.runtime, one) / wire.CONTROL, op="end", to_the_end=True)
+    )
 
 
 def _each(wanted: Iterable[Kept], done: str, operation: Callable[[Kept], object]) -> int:

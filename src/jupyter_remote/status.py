@@ -51,7 +51,7 @@ def collect(settings: Settings) -> Status:
     if locked:
         findings.append(Finding("No password is set, so nobody can log in with one.", "sudo jupyter-remote password"))
     certificate, fingerprint = _certificate(settings, findings)
-    kernels, kernels_memory = _kernels()
+    kernels, kernels_memory = _kernels(findings)
     web = _apache(settings, findings)
     if server == "running" and web == "running" and (problem := apply.unreachable(settings, seconds=1)):
         findings.append(Finding(f"Jupyter does not answer through Apache: {problem}", "sudo jupyter-remote apply"))
@@ -89,10 +89,13 @@ def _server(findings: list[Finding]) -> tuple[str, str, int | None]:
     return state, shown["ActiveEnterTimestamp"], memory
 
 
-def _kernels() -> tuple[int | None, int | None]:
+def _kernels(findings: list[Finding]) -> tuple[int | None, int | None]:
     """How many kernels and terminals run, and the bytes that they have together."""
     if not systemd.running():
         return None, None
+    if not systemd.is_active(paths.KERNEL_SOCKET_UNIT):
+        verb = "unmask --now" if systemd.is_masked(paths.KERNEL_SOCKET_UNIT) else "start"
+        findings.append(Finding("No kernel can be started.", f"sudo systemctl {verb} {paths.KERNEL_SOCKET_UNIT}"))
     count = len(systemd.running_instances(paths.KERNELS))
     # A slice that is not there any more remembers what it had.
     shown = systemd.properties(paths.KERNELS_SLICE, "MemoryCurrent") if count else {"MemoryCurrent": ""}

@@ -35,6 +35,11 @@ def test_status_names_what_is_wrong_and_its_cure(box: Box) -> None:
             "The server is inactive",
             "restart jupyter-remote",
         ),
+        (
+            "systemctl stop jupyter-remote-kernel.socket",
+            "No kernel can be started",
+            "systemctl start jupyter-remote-kernel.socket",
+        ),
         ("systemctl stop apache2", "Apache is not running", "systemctl start apache2"),
         (
             "a2disconf -q jupyter-remote; systemctl reload apache2",

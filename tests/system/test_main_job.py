@@ -248,11 +248,14 @@ def test_it_comes_back_after_a_crash_and_a_login_is_kept(box: Box, client: MakeC
 
 
 def test_a_server_that_hangs_is_replaced(box: Box, client: MakeClient):
+    kernel = client(box).login(PASSWORD).start_kernel()
+    kernel.execute("x = 41")
     before = box.sh("systemctl show -P MainPID jupyter-remote.service")
     box.sh("systemctl show -P WatchdogUSec jupyter-remote.service | grep -v infinity")
     box.sh(f"kill -STOP {before}")
+    assert kernel.execute("x + 1").value == "42", "an open page needs no server"
     box.sh(f"until [ $(systemctl show -P MainPID jupyter-remote.service) != {before} ]; do sleep 1; done", timeout=300)
-    assert client(box).login(PASSWORD).start_kernel().execute("3 * 3").value == "9"
+    assert client(box).login(PASSWORD).connect(kernel.id).execute("x + 1").value == "42"
 
 
 def test_a_reboot_brings_everything_back(box: Box, client: MakeClient):

@@ -98,10 +98,10 @@ def test_an_interrupt_arrives_and_a_stop_leaves_nothing(tmp_path: Path, keep: Ca
     (one,) = found(tmp_path)
     kernels.interrupt(tmp_path / "run", one)
     wait_for(tmp_path / "one/interrupted")
-    kernels.ask(tmp_path / "run/kernels/one/control", op="end")
-    assert keeper.wait(PATIENCE) == 0
+    kernels.ask(tmp_path / "run/kernels/one/control", op="end", to_the_end=True)
     assert found(tmp_path) == []
     assert not (tmp_path / "run/kernels/one").exists() and not (tmp_path / "state/kernels/one").exists()
+    assert keeper.wait(PATIENCE) == 0
 
 
 def test_a_kernel_that_wants_a_message_gets_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
