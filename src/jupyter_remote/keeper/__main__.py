@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from . import cgroup, control, wire
-from .kernel import Kernel
 from .loop import Loop
 from .wire import Lines
 
-#: Seconds that a kernel gets to end when the unit is stopped.
+#: Seconds that a kernel or a shell gets to end when the unit is stopped.
 PATIENCE = 5.0
+
+
+class Kept(Protocol):
+    """What a keeper is there for; each kind can do this."""
+
+    def status(self) -> dict[str, Any]:
+        """What only it knows of its status."""
+
+    def signal(self, number: int) -> None:
+        """To its process group."""
+
+    def attach(self, file: int, line: dict[str, Any], early: bytes) -> None:
+        """A browser has connected: its connection, what the server says of it, what it has sent already."""
+
+    def keep_logins(self, login: str) -> None:
+        """Close the connections of another login."""
+
+    def close(self, patience: float) -> None:
+        """End it, within so many seconds or by force."""
 
 
 class Keeper:
@@ -31,29 +47,56 @@ class Keeper:
         self._loop = loop
         self._kind, self._id = order["kind"], order["id"]
         self._login: str = order.get("login", "")
-        self._runtime, self._state = Path(order["runtime"]), Path(order["state"])
+        self._runtime: str = order["runtime"]
+        self._state: str = order["state"]
         for directory in (self._runtime, self._state):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.makedirs(directory, mode=0o700, exist_ok=True)
         self._unit = cgroup.own_unit()
         #: whether the owner is done with it, and nobody will want the journal
         self.done = False
         self._control: control.Control | None = None
-        self._kept = Kernel(loop, order, self._changed)
+        self._kept, more = self._keep(order)
         self._control = control.Control(
             loop,
-            self._runtime / wire.CONTROL,
+            os.path.join(self._runtime, wire.CONTROL),
             {
                 "status": lambda line, files: self.status(),
                 "watch": self._watch,
-                "start": self._start,
                 "signal": self._signal,
-                "say": self._say,
-                "note": self._note,
                 "websocket": self._websocket,
                 "end": self._end,
+                **more,
             },
             self.status,
         )
+
+    def _keep(self, order: dict[str, Any]) -> tuple[Kept, dict[str, control.Operation]]:
+        """Start it; the answer is it, and the operations that only its kind has."""
+        # Each costs memory: the one, or the other.
+        if self._kind == "terminal":
+            from .terminal import Terminal
+
+            return Terminal(self._loop, order, self._changed, self._finish), {}
+        from .kernel import Kernel
+
+        kernel = Kernel(self._loop, order, self._changed)
+
+        def start(line: dict[str, Any], files: list[int]) -> dict[str, Any]:
+            del files
+            kernel.start(line["start"])
+            return self.status()
+
+        def say(line: dict[str, Any], files: list[int]) -> dict[str, Any]:
+            del files
+            kernel.say(str(line["execution_state"]))
+            return {}
+
+        def note(line: dict[str, Any], files: list[int]) -> dict[str, Any]:
+            del files
+            kernel.note(str(line["text"]))
+            return {}
+
+        return kernel, {"start": start, "say": say, "note": note}
 
     def status(self) -> dict[str, Any]:
         """As :mod:`.wire` says."""
@@ -73,12 +116,7 @@ class Keeper:
     def _watch(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
         del files
         self._login = str(line.get("login", ""))
-        self._kept.feed.keep_logins(self._login)
-        return self.status()
-
-    def _start(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
-        del files
-        self._kept.start(line["start"])
+        self._kept.keep_logins(self._login)
         return self.status()
 
     def _signal(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
@@ -86,46 +124,27 @@ class Keeper:
         self._kept.signal(int(line["number"]))
         return {}
 
-    def _say(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
-        del files
-        self._kept.say(str(line["execution_state"]))
-        return {}
-
-    def _note(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
-        del files
-        self._kept.note(str(line["text"]))
-        return {}
-
     def _websocket(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
         if len(files) != 1:
             raise ValueError(f"{len(files)} connections were handed over")
-        early = control.early_bytes(line)
-        self._kept.feed.attach(
-            files[0],
-            session=str(line["session"]),
-            protocol=str(line["protocol"]),
-            login=str(line.get("login", "")),
-            max_message=int(line["max_message"]),
-            ping=float(line["ping"]),
-            early=early,
-            state=self._kept.execution_state,
-            on_message=self._kept.from_browser,
-        )
+        self._kept.attach(files[0], line, control.early_bytes(line))
         return {}
 
     def _end(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
         del line, files
+        self._finish()
+        return {}
+
+    def _finish(self) -> None:
         self.done = True
         self._loop.stop()
-        return {}
 
     def close(self) -> None:
         """End what still runs. What nobody has read yet stays in the journal, unless all is done."""
-        self._kept.say("dead")
         self._kept.close(0 if self.done else PATIENCE)
-        shutil.rmtree(self._runtime, ignore_errors=True)
+        _remove(self._runtime)
         if self.done:
-            shutil.rmtree(self._state, ignore_errors=True)
+            _remove(self._state)
 
 
 def main() -> int:
@@ -153,14 +172,14 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     loop.watch(wake.fileno(), lambda _: _drain(wake))
     try:
-        if order.get("wire") != wire.WIRE or order.get("kind") != "kernel":
+        if order.get("wire") != wire.WIRE or order.get("kind") not in ("kernel", "terminal"):
             raise ValueError(f"an order that this version does not know: {order.get('wire')} {order.get('kind')!a}")
         keeper = Keeper(loop, order)
     except Exception as error:
         with contextlib.suppress(OSError):
             asking.send({"error": f"{type(error).__name__}: {error}"})
         if order.get("runtime"):
-            shutil.rmtree(order["runtime"], ignore_errors=True)
+            _remove(order["runtime"])
         raise
     with contextlib.suppress(OSError):
         asking.send({"wire": wire.WIRE, "pid": os.getpid()})
@@ -176,6 +195,18 @@ def main() -> int:
 def _lines(peer: Lines) -> Iterator[tuple[dict[str, Any], list[int]]]:
     while True:
         yield from peer.receive()
+
+
+def _remove(directory: str) -> None:
+    """Remove a directory of ours with all that is in it, as far as that can be done."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(directory):
+            if entry.is_dir(follow_symlinks=False):
+                _remove(entry.path)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+        os.rmdir(directory)
 
 
 def _drain(connection: socket.socket) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from . import messages
@@ -25,7 +24,7 @@ BEHIND = 32
 #: Bytes of text in a merged message, and seconds before the next one: a page stays usable.
 MERGED, PAUSE = 1 << 17, 0.03
 #: Bytes of records that are kept in memory too, so that a page that keeps up costs no reading.
-RECENT = 1 << 19
+RECENT = 1 << 17
 #: Sessions that are remembered after their page has gone.
 SESSIONS = 1000
 
@@ -37,12 +36,14 @@ def identity(session: str) -> bytes:
     return _PREFIX + session.encode()
 
 
-@dataclass
 class _Page:
     """Where a session is."""
 
-    acknowledged: int
-    connection: Connection | None = None
+    __slots__ = ("acknowledged", "connection")
+
+    def __init__(self, acknowledged: int) -> None:
+        self.acknowledged = acknowledged
+        self.connection: Connection | None = None
 
 
 class Feed:

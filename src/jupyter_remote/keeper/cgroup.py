@@ -7,15 +7,14 @@ Where nothing is delegated, or the machine's kernel offers no memory controller,
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
+import signal
+from typing import NamedTuple
 
 #: Template of the units whose cgroup is ours to arrange.
 UNIT = "jupyter-remote-kernel@"
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """Bytes; ``killed`` counts processes that the limit has cost their life."""
 
     current: int
@@ -32,75 +31,69 @@ class Cgroup:
         :param limit: bytes of memory that the kernel and all that it starts may have together.
         """
         self.limit = limit
-        self._kernel: Path | None = None
+        self._kernel = ""
         self._peak = 0
         own = _own()
-        if own is None:
+        if not own:
             return
         try:
             for name in ("keeper", "kernel"):
-                (own / name).mkdir(exist_ok=True)
-            (own / "keeper/cgroup.procs").write_text(str(os.getpid()))
-            offered = (own / "cgroup.controllers").read_text().split()
+                os.makedirs(f"{own}/{name}", exist_ok=True)
+            _write(f"{own}/keeper/cgroup.procs", str(os.getpid()))
+            offered = _read(f"{own}/cgroup.controllers").split()
             for controller in ("memory", "pids"):
                 if controller in offered:
-                    (own / "cgroup.subtree_control").write_text(f"+{controller}")
-            self._kernel = own / "kernel"
+                    _write(f"{own}/cgroup.subtree_control", f"+{controller}")
+            self._kernel = f"{own}/kernel"
             if "memory" not in offered:
                 return
             if limit is not None:
-                (self._kernel / "memory.max").write_text(str(limit))
+                _write(f"{self._kernel}/memory.max", str(limit))
                 # A kernel that swaps for minutes before it dies helps nobody.
-                (self._kernel / "memory.swap.max").write_text("0")
+                _write(f"{self._kernel}/memory.swap.max", "0")
         except OSError as error:
             print(f"no cgroup for the kernel: {error}", flush=True)
 
     def enter(self) -> None:
         """Called in the kernel's process, before it becomes the kernel."""
-        if self._kernel is not None:
-            (self._kernel / "cgroup.procs").write_text("0")
+        if self._kernel:
+            _write(f"{self._kernel}/cgroup.procs", "0")
 
     def kill(self) -> None:
         """End all that the kernel has started, whatever process group it is in."""
-        if self._kernel is not None:
+        if self._kernel:
             try:
-                (self._kernel / "cgroup.kill").write_text("1")
+                _write(f"{self._kernel}/cgroup.kill", "1")
             except OSError:
                 # Linux before 5.14
-                for pid in self._numbers("cgroup.procs"):
-                    os.kill(pid, 9)
+                for pid in _read(f"{self._kernel}/cgroup.procs").split():
+                    os.kill(int(pid), signal.SIGKILL)
 
     def memory(self) -> Memory | None:
         """What is used; None where nobody counts."""
-        if self._kernel is None:
+        if not self._kernel:
             return None
         try:
-            current = int((self._kernel / "memory.current").read_text())
-            events = dict(line.split() for line in (self._kernel / "memory.events").read_text().splitlines())
+            current = int(_read(f"{self._kernel}/memory.current"))
+            events = dict(line.split() for line in _read(f"{self._kernel}/memory.events").splitlines())
         except (OSError, ValueError):
             return None
         try:
-            self._peak = int((self._kernel / "memory.peak").read_text())
+            self._peak = int(_read(f"{self._kernel}/memory.peak"))
         except (OSError, ValueError):
             # Linux before 5.19: the highest that we have seen
             self._peak = max(self._peak, current)
         return Memory(current, self._peak, self.limit, int(events.get("oom_kill", 0)))
 
-    def _numbers(self, name: str) -> list[int]:
-        assert self._kernel is not None
-        return [int(line) for line in (self._kernel / name).read_text().split()]
 
-
-def _own() -> Path | None:
-    """The cgroup of our unit, when we are in one."""
+def _own() -> str:
+    """The directory of our unit's cgroup; empty when we are in none."""
     try:
-        line = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    except (OSError, StopIteration):
-        return None
-    name = line.removeprefix("0::/").removesuffix("/keeper")
-    if not unit_in(name):
-        return None
-    return Path("/sys/fs/cgroup") / name
+        lines = _read("/proc/self/cgroup").splitlines()
+    except OSError:
+        return ""
+    name = next((line for line in lines if line.startswith("0::")), "").removeprefix("0::/").removesuffix("/keeper")
+    return f"/sys/fs/cgroup/{name}" if unit_in(name) else ""
 
 
 def unit_in(path: str) -> str:
@@ -109,8 +102,18 @@ def unit_in(path: str) -> str:
 
 
 def own_unit() -> str:
-    """The unit that we run in, or an empty text."""
+    """The unit that we run in; empty when it is none of ours."""
     try:
-        return next(filter(None, map(unit_in, Path("/proc/self/cgroup").read_text().split("\n"))), "")
+        return next(filter(None, map(unit_in, _read("/proc/self/cgroup").split("\n"))), "")
     except OSError:
         return ""
+
+
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)

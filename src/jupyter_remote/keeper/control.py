@@ -8,7 +8,6 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from .loop import Loop
@@ -26,16 +25,17 @@ Operation = Callable[[dict[str, Any], list[int]], Answer]
 class Control:
     """Listens on ``control`` in the runtime directory; only the owner can get at it."""
 
-    def __init__(self, loop: Loop, path: Path, operations: dict[str, Operation], status: Callable[[], Answer]) -> None:
+    def __init__(self, loop: Loop, path: str, operations: dict[str, Operation], status: Callable[[], Answer]) -> None:
         self._loop, self._operations, self._status = loop, operations, status
         self._peers: dict[int, Lines] = {}
         self._watchers: list[Lines] = []
         self._told = time.monotonic()
         self._due = False
         self._listening = socket.socket(socket.AF_UNIX)
-        path.unlink(missing_ok=True)
-        self._listening.bind(str(path))
-        path.chmod(0o600)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self._listening.bind(path)
+        os.chmod(path, 0o600)
         self._listening.listen(64)
         self._listening.setblocking(False)
         loop.watch(self._listening.fileno(), self._accept)

@@ -13,8 +13,7 @@ import contextlib
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 #: mark, number, channel, count of frames, bytes of the identity, bytes of the body without the identity
 RECORD = struct.Struct("<4sQBHHI")
@@ -30,8 +29,7 @@ SEGMENTS = 8
 _LENGTH = struct.Struct("<I")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One message."""
 
     number: int
@@ -47,12 +45,12 @@ class Journal:
     :param size: bytes of all segments together, at least 64 KiB.
     """
 
-    def __init__(self, directory: Path, size: int) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def __init__(self, directory: str | os.PathLike[str], size: int) -> None:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
         self.directory = directory
         self.number = 0
         self._limit = max(size, 1 << 16) // SEGMENTS
-        self._segments: list[Path] = []
+        self._segments: list[str] = []
         #: bytes of the current segment
         self._written = 0
         #: why the last record could not be written, for whoever wants to tell
@@ -89,12 +87,12 @@ class Journal:
     @property
     def first(self) -> int:
         """The number of the oldest record that may still be there."""
-        return int(self._segments[0].name) if self._segments else self.number + 1
+        return int(os.path.basename(self._segments[0])) if self._segments else self.number + 1
 
     def _begin_segment(self) -> None:
         if self._file >= 0:
             os.close(self._file)
-        path = self.directory / f"{max(self.number, 1):020}"
+        path = os.path.join(self.directory, f"{max(self.number, 1):020}")
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -104,7 +102,8 @@ class Journal:
         self._written = 0
         self._segments.append(path)
         while len(self._segments) > SEGMENTS:
-            self._segments.pop(0).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                os.unlink(self._segments.pop(0))
 
     def close(self) -> None:
         """Close the file."""
@@ -116,7 +115,7 @@ class Journal:
 class Reader:
     """Reads a journal, also while it is written."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = directory
         self._file = -1
         self._segment = 0
@@ -174,7 +173,7 @@ class Reader:
 
     def _segments(self) -> list[int]:
         try:
-            return sorted(int(name) for name in os.listdir(self.directory) if name.isdigit())  # noqa: PTH208
+            return sorted(int(name) for name in os.listdir(self.directory) if name.isdigit())
         except OSError:
             return []
 
@@ -190,7 +189,7 @@ class Reader:
         """Go to the beginning of a segment, or of the next one that is left."""
         while segment:
             with contextlib.suppress(OSError):
-                file = os.open(self.directory / f"{segment:020}", os.O_RDONLY | os.O_CLOEXEC)
+                file = os.open(os.path.join(self.directory, f"{segment:020}"), os.O_RDONLY | os.O_CLOEXEC)
                 self.close()
                 self._file, self._segment, self._offset, self._next = file, segment, 0, segment
                 return True

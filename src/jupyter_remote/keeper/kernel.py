@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import zmq
@@ -32,6 +32,9 @@ _OURSELVES = b"keeper"
 #: As jupyter_server's ``untracked_message_types`` has it.
 _IDLE_TALK = {"kernel_info_request", "comm_info_request", "debug_request", "interrupt_request", "shutdown_request"}
 
+#: Keeps ipykernel from throwing output away.
+_CONFIGURATION = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ipykernel_config.py")
+
 #: Seconds between our questions to a kernel that starts, and until we let clients talk to it regardless.
 _NUDGE, _GIVE_UP = 0.2, 60.0
 
@@ -54,14 +57,14 @@ class Kernel:
         :param changed: called with whether it is worth telling at once.
         """
         self._loop, self._changed = loop, changed
-        self._runtime = Path(order["runtime"])
+        self._runtime: str = order["runtime"]
         self._key: str = order["key"]
         self.signer = Signer(self._key.encode())
         self._cgroup = Cgroup(order.get("memory_limit"))
         self._oom_kills = 0
         self.feed = Feed(
             loop,
-            Journal(Path(order["state"]) / "journal", int(order["journal_bytes"])),
+            Journal(os.path.join(order["state"], "journal"), int(order["journal_bytes"])),
             self.signer,
             lambda: changed(True),
         )
@@ -99,7 +102,7 @@ class Kernel:
                 socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
                 socket.rcvhwm = 0
                 self._loop.watch(socket, lambda _, channel=channel: self._from_client(channel))  # type: ignore[misc]
-            socket.bind(f"ipc://{self._runtime / wire.FRONT}-{port}")
+            socket.bind(f"ipc://{self._runtime}/{wire.FRONT}-{port}")
             front[channel] = socket
         return front
 
@@ -116,7 +119,7 @@ class Kernel:
                 socket.subscribe(b"")
             else:
                 socket.identity = _OURSELVES
-            socket.connect(f"ipc://{self._runtime / 'kernel'}-{port}")
+            socket.connect(f"ipc://{self._runtime}/kernel-{port}")
             self._back[channel] = socket
             self._loop.watch(socket, lambda _, channel=channel: self._from_kernel(channel))  # type: ignore[misc]
 
@@ -137,15 +140,16 @@ class Kernel:
         if self.process is not None and self.process.returncode is None:
             raise RuntimeError("the kernel runs")
         self.memo = start.get("memo") or {}
-        file = self._runtime / "kernel.json"
+        file = f"{self._runtime}/kernel.json"
         for port in PORTS.values():
-            (self._runtime / f"kernel-{port}").unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self._runtime}/kernel-{port}")
         _write_private(
             file,
             json.dumps(
                 {
                     "transport": "ipc",
-                    "ip": str(self._runtime / "kernel"),
+                    "ip": f"{self._runtime}/kernel",
                     "key": self._key,
                     "signature_scheme": "hmac-sha256",
                     "kernel_name": self.memo.get("kernel_name", ""),
@@ -162,7 +166,7 @@ class Kernel:
         self.process = Process(
             self._loop,
             self._cgroup,
-            [argument.replace("{kernel_file}", str(file)) for argument in start["argv"]],
+            _without_loss([argument.replace("{kernel_file}", file) for argument in start["argv"]]),
             # ipykernel ends itself when this process does.
             env | {"JPY_PARENT_PID": str(os.getpid())},
             start["cwd"],
@@ -220,6 +224,30 @@ class Kernel:
         """To the kernel's process group."""
         if self.process is not None:
             self.process.signal(number)
+
+    # -- browsers ------------------------------------------------------------------------------------
+
+    def attach(self, file: int, line: dict[str, Any], early: bytes) -> None:
+        """A browser has connected.
+
+        :param line: ``websocket`` of :mod:`.wire`.
+        :param early: what it has sent already.
+        """
+        self.feed.attach(
+            file,
+            session=str(line["session"]),
+            protocol=str(line["protocol"]),
+            login=str(line.get("login", "")),
+            max_message=int(line["max_message"]),
+            ping=float(line["ping"]),
+            early=early,
+            state=self.execution_state,
+            on_message=self.from_browser,
+        )
+
+    def keep_logins(self, login: str) -> None:
+        """Close what was opened under another login."""
+        self.feed.keep_logins(login)
 
     # -- what clients say ----------------------------------------------------------------------------
 
@@ -358,6 +386,7 @@ class Kernel:
 
     def close(self, patience: float) -> None:
         """End the kernel's processes, within *patience* seconds or by force, and all sockets."""
+        self.say("dead")
         if self.process is not None:
             self.process.finish(patience)
         self.feed.close("The kernel has ended.")
@@ -365,6 +394,14 @@ class Kernel:
         for socket in self._front.values():
             socket.close()
         self._context.term()
+
+
+def _without_loss(argv: list[str]) -> list[str]:
+    """The command of an ipykernel with our configuration file; another kernel's command as it is."""
+    for option, module in itertools.pairwise(argv):
+        if option == "-m" and module in ("ipykernel", "ipykernel_launcher"):
+            return [*argv, f"--IPKernelApp.extra_config_file={_CONFIGURATION}"]
+    return argv
 
 
 def _size(size: int | None) -> str:
@@ -376,9 +413,7 @@ def _size(size: int | None) -> str:
     return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
 
 
-def _write_private(path: Path, text: str) -> None:
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    new.touch(mode=0o600)
-    new.write_text(text)
-    new.replace(path)
+def _write_private(path: str, text: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.write(file, text.encode())
+    os.close(file)

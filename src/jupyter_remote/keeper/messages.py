@@ -7,13 +7,13 @@ Frames are those after ``<IDS|MSG>``: signature, header, parent header, metadata
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import hmac
 import itertools
 import json
+import os
 import struct
-import uuid
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,10 +46,10 @@ class Signer:
     def make(self, kind: str, content: dict[str, Any], parent: bytes = b"{}") -> list[bytes]:
         """The frames of a message of our own, as if the kernel had sent it."""
         header = {
-            "msg_id": uuid.uuid4().hex,
+            "msg_id": os.urandom(16).hex(),
             "session": "jupyter-remote",
             "username": "jupyter-remote",
-            "date": datetime.datetime.now(datetime.UTC).isoformat(),
+            "date": time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime()),
             "msg_type": kind,
             "version": PROTOCOL,
         }

@@ -9,11 +9,11 @@ a server understands the keepers of the version before its own. Unknown fields a
         "key": HMAC_KEY, "journal_bytes": N, "memory_limit": BYTES or null, "start": START}
 
    ``runtime`` and ``state`` are this keeper's own directories (made by it, 0700, removed by it at the end).
-   ``kind`` may also be ``terminal``. The answer is one line, ``{"wire": 1, "pid": N}`` or ``{"error": TEXT}``.
+   ``kind`` may also be ``terminal``: then there is neither key nor journal. The answer is one line, ``{"wire": 1, "pid": N}`` or ``{"error": TEXT}``.
 
    START is what a kernel is started with: ``{"argv": [...], "env": {...}, "cwd": DIR, "memo": {...}}``.
    Arguments that contain ``{kernel_file}`` get the path of the connection file that the keeper writes
-   for the kernel. ``memo`` is the server's own, whatever it needs to adopt the kernel; it is kept and given back.
+   for the kernel. A terminal's is a shell; it is started with a terminal as its input and output. ``memo`` is the server's own, whatever it needs to adopt the kernel; it is kept and given back.
 
 2. **Control.** ``RUNTIME/control`` is a stream socket; each line ``{"op": …, …}`` is answered by one line
    ``{"ok": true, …}`` or ``{"error": TEXT}``, in order:
@@ -36,8 +36,12 @@ a server understands the keepers of the version before its own. Unknown fields a
    The status: ``{"wire": 1, "kind": …, "id": …, "unit": UNIT, "pid": PID or null, "returncode": N or null,
    "started": TIME, "execution_state": …, "activity": TIME, "connections": N, "sequence": N, "delivered": N,
    "kernel_info": {…} or null, "memory": {"current": N, "peak": N, "limit": N or null} or null, "memo": {…}}``.
+   A terminal has no ``start``, ``say`` and ``note``: one shell, whose end is the keeper's. To its ``websocket`` neither
+   session nor protocol matter. What is said there is terminado's, as :mod:`~jupyter_remote.keeper.terminal` says it.
+
    Times are seconds since 1970. ``sequence`` is the number of the journal's last record, ``delivered`` the
-   last one that every session that ever listened has got.
+   last one that every session that ever listened has got; both are 0 for a terminal. Its state is ``busy`` while the
+   shell has a program in front.
 
 3. **Kernel clients of this machine** (``jupyter console --existing``) find ZMQ sockets at
    ``ipc://RUNTIME/front-1`` … ``-5`` (shell, iopub, stdin, control, heartbeat).

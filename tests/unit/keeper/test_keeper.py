@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import sys
@@ -122,6 +123,16 @@ def test_a_page_that_reads_slowly_gets_few_big_messages_and_loses_nothing(kept: 
     assert sum(message["msg_type"] == "stream" for message in done.messages) < 10_000
 
 
+def test_a_keeper_that_does_not_get_to_run_loses_nothing(kept: Kept):
+    """ipykernel would throw away all but 1000 messages. Stopped, as a busy machine stops it."""
+    page = kept.open()
+    page.execute("import os, signal")
+    stop = f"os.kill({kept.process.pid}, signal.SIGSTOP)"
+    go_on = f"os.kill({kept.process.pid}, signal.SIGCONT)"
+    done = page.execute(f"{stop}\nfor n in range(20_000):\n    print(n, flush=True)\n{go_on}")
+    assert done.text == "".join(f"{n}\n" for n in range(20_000))
+
+
 def test_what_the_journal_had_to_drop_is_said(make_kept: Callable[..., Kept]):
     kept = make_kept(journal_bytes=1 << 16)
     page = kept.open("page")
@@ -163,7 +174,7 @@ def test_the_binary_protocol_of_browsers(kept: Kept):
         payload = page.channels.recv()
         count = int.from_bytes(payload[:8], "little")
         bounds = [int.from_bytes(payload[8 * n + 8 : 8 * n + 16], "little") for n in range(count)]
-        pieces = [payload[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+        pieces = [payload[start:end] for start, end in itertools.pairwise(bounds)]
         kinds.append(json.loads(pieces[1])["msg_type"])
         if kinds[-1] == "stream":
             assert pieces[0] == b"iopub"
