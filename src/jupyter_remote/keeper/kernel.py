@@ -205,6 +205,9 @@ class Kernel:
         iopub = self._back["iopub"]
         while time.monotonic() < give_up and iopub.poll(20):
             self._from_kernel("iopub")
+        # What is asked for from now on is for the next process.
+        self._waiting = self._waiting or []
+        self._heard_iopub = self._answered = False
         self._nudges.clear()
         memory = self._cgroup.memory()
         if memory is not None and memory.killed > self._oom_kills:
