@@ -303,6 +303,7 @@ class Running:
             _end_keeper(control)
         if self.kernel_socket is not None:
             self.kernel_socket.close()
+            self.kernel_socket = None
         self.listening.close()
         self.reports.close()
 
