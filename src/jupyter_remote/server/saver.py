@@ -34,6 +34,7 @@ from typing import Any
 
 from jupyter_core.utils import ensure_async
 from tornado import web
+from tornado.ioloop import IOLoop
 
 from ..keeper.journal import Reader
 from .background import in_background
@@ -174,7 +175,7 @@ class Saver:
     # -- what the server tells -------------------------------------------------------------------
 
     def status(self, kernel_id: str, journal: Path, notebook: str | None, status: Mapping[str, Any]) -> None:
-        """A kernel's status has come. In the event loop.
+        """A kernel's status has come. In the event loop, or before it runs.
 
         :param journal: the directory of its journal.
         :param notebook: the path of its notebook for the contents manager; None when it has none.
@@ -280,7 +281,7 @@ class Saver:
             return
         due = self._due(kernel)
         if due is not None:
-            kernel.timer = asyncio.get_running_loop().call_later(max(0.0, due - self._clock()), self._start, kernel)
+            kernel.timer = _loop().call_later(max(0.0, due - self._clock()), self._start, kernel)
 
     def _start(self, kernel: _Kernel) -> None:
         kernel.timer = None
@@ -296,7 +297,7 @@ class Saver:
             kernel.task = None
             self._plan(kernel)
 
-        kernel.task = asyncio.create_task(work(kernel))
+        kernel.task = _loop().create_task(work(kernel))
         kernel.task.add_done_callback(finished)
 
     async def _write_now(self, kernel: _Kernel) -> None:
@@ -600,6 +601,11 @@ class Contents:
         return await self._saver.in_turn(
             path.strip("/"), lambda: self._original.restore_checkpoint(checkpoint_id, path), reverts=True
         )
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """The server's event loop, also before it runs: kernels are adopted then."""
+    return IOLoop.current().asyncio_loop  # type: ignore[attr-defined]
 
 
 def _segments(journal: Path) -> list[int]:

@@ -767,3 +767,16 @@ def test_a_stop_does_not_leave_half_a_notebook(tmp_path: Path):
         assert world.cells["b"] is None
 
     asyncio.run(told())
+
+
+def test_kernels_are_adopted_before_the_loop_runs(world: World):
+    world.kernel.run("a", "1")
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        world.tell()
+        loop.run_until_complete(world.saver.quiet())
+        assert world.cells["a"] == "1"
+    finally:
+        loop.close()
+        asyncio.set_event_loop(None)
