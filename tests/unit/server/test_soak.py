@@ -1,0 +1,15 @@
+"""Many restarts under kernels that never stop talking. ``bench/survive`` does it for longer, and counts more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from running import Running
+from soak import soak
+
+
+def test_twenty_restarts_under_five_kernels_are_not_noticed(make_server: Callable[[], Running]):
+    server = make_server().keep_kernels().start().wait_until_ready()
+    tally = soak(server, server.home / "stop", kernels=5, restarts=20)
+    server.close()
+    assert tally.perfect, tally
