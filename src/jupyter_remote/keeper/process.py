@@ -17,6 +17,8 @@ OOM_SCORE = os.environ.get("JUPYTER_REMOTE_KERNEL_OOM_SCORE", "300")
 #: What we ignore or handle ourselves, and a program expects as it is.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 
+_TERMINATE = signal.SIGTERM
+
 
 class Process:
     """A child that leads its own session. (The module subprocess would take half a MB of each keeper.)
@@ -53,10 +55,10 @@ class Process:
         if number == signal.SIGKILL:
             self._cgroup.kill()
 
-    def finish(self, patience: float) -> None:
-        """End it: ask, wait for *patience* seconds, kill. Blocks."""
+    def finish(self, patience: float, ask: int = _TERMINATE) -> None:
+        """End it: ask by a signal, wait for *patience* seconds, kill. Blocks."""
         if self.returncode is None:
-            self.signal(signal.SIGTERM)
+            self.signal(ask)
             give_up = time.monotonic() + patience
             while self._code(os.WNOHANG) is None and time.monotonic() < give_up:
                 time.sleep(0.02)

@@ -399,12 +399,11 @@ class Terminal:
         self.has_ended = True
         for tab in list(self._tabs):
             tab.say_goodbye()
-        if self._process.returncode is None:
-            # Shells ignore SIGTERM. This is what they get when a window is closed: they write their history
-            # and tell their jobs.
-            self._process.signal(signal.SIGHUP)
-            self._process.signal(signal.SIGCONT)
-        self._process.finish(max(patience, GRACE))
+        # One that was stopped would hear nothing.
+        self._process.signal(signal.SIGCONT)
+        # Shells ignore SIGTERM. SIGHUP is what they get when a window is closed: they write their history and
+        # tell their jobs.
+        self._process.finish(max(patience, GRACE), signal.SIGHUP)
         _kill_session(self._process.pid)
         os.close(self._master)
 
