@@ -49,9 +49,9 @@ class _Page:
 class Feed:
     """The journal and all who read it here."""
 
-    def __init__(self, loop: Loop, journal: Journal, signer: Signer, changed: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, journal: Journal, signer: Signer, changed: Callable[[bool], None]) -> None:
         """
-        :param changed: called when the number of connections has changed.
+        :param changed: called when the number of connections has changed (True), or what pages have (False).
         """
         self.loop, self.journal, self.signer, self._changed = loop, journal, signer, changed
         self._recent: deque[tuple[Record, int]] = deque()
@@ -64,6 +64,11 @@ class Feed:
     def connections(self) -> list[Connection]:
         """Those that are open."""
         return [page.connection for page in self._pages.values() if page.connection is not None]
+
+    @property
+    def sessions(self) -> dict[str, int]:
+        """The pages that are connected, and up to which record each has everything."""
+        return {page.connection.session: page.acknowledged for page in self._pages.values() if page.connection}
 
     def add(self, channel: int, to: bytes, frames: list[bytes]) -> None:
         """A message: first into the journal, then to whom it concerns."""
@@ -101,9 +106,11 @@ class Feed:
         early: bytes,
         state: str,
         on_message: Callable[[str, str, list[bytes]], None],
+        after: int | None = None,
     ) -> None:
         """A browser has connected. A session that was here before goes on where it was.
 
+        :param after: a page that counts has everything up to this number, for certain; 0: it is new.
         :param state: the kernel's; a page that comes to a busy kernel would otherwise not know.
         :param on_message: called with (session, channel, parts) for each message from the browser.
         """
@@ -115,21 +122,26 @@ class Feed:
             page.connection.close(NORMAL, "connected again")
             page.connection = None
         self._pages.move_to_end(session)
+        if after:
+            # It may know the numbers of a journal that was before this one.
+            page.acknowledged = after if after <= self.journal.number else 0
         page.connection = Connection(self, page, file, session, protocol, login, max_message, ping, on_message)
+        page.connection.counts = after is not None
         self._forget_old()
-        self._changed()
+        self._changed(True)
         page.connection.begin(early, state)
 
     def detach(self, page: _Page, connection: Connection) -> None:
         """Its network has gone; the page may come back."""
         if page.connection is connection:
             page.connection = None
-            self._changed()
+            self._changed(True)
 
     def acknowledge(self, page: _Page, number: int) -> None:
         """The page has everything up to this record."""
         page.acknowledged = max(page.acknowledged, number)
         self.delivered = max(self.delivered, number)
+        self._changed(False)
 
     def keep_logins(self, login: str) -> None:
         """Close what was opened under another login."""
@@ -173,6 +185,8 @@ class Connection:
         #: what the ping that is under way carries
         self._asked = page.acknowledged
         self._pausing = self._pumping = False
+        #: whether the page wants to know the number of each record
+        self.counts = False
         self._websocket = Websocket(
             feed.loop,
             file,
@@ -232,7 +246,7 @@ class Connection:
                 # Before the record that does not fit; that one comes with the next round.
                 self._position = record.number - 1
                 break
-            self._send(CHANNELS[record.channel], record.frames)
+            self._send(CHANNELS[record.channel], record.frames, record.number)
             self._position = record.number
             if self._websocket.unsent >= WINDOW:
                 return False
@@ -243,7 +257,7 @@ class Connection:
             self._position = self._feed.journal.number
         if merger is None or not merger.size:
             return True
-        self._send("iopub", merger.message(self._feed.signer))
+        self._send("iopub", merger.message(self._feed.signer), self._position)
         if merger.size < MERGED:
             return True
         self._pausing = True
@@ -263,9 +277,9 @@ class Connection:
         )
         self._send("iopub", self._feed.signer.make("stream", {"name": "stderr", "text": text}))
 
-    def _send(self, channel: str, frames: list[bytes]) -> None:
+    def _send(self, channel: str, frames: list[bytes], number: int = 0) -> None:
         try:
-            opcode, payload = messages.to_browser(self.protocol, channel, frames)
+            opcode, payload = messages.to_browser(self.protocol, channel, frames, number if self.counts else 0)
         except (ValueError, KeyError, TypeError):
             # Not a message; stock Jupyter does not pass it on either.
             return

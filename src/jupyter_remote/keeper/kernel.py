@@ -66,7 +66,7 @@ class Kernel:
             loop,
             Journal(os.path.join(order["state"], "journal"), int(order["journal_bytes"])),
             self.signer,
-            lambda: changed(True),
+            changed,
         )
         self._context = zmq.Context()
         self._context.setsockopt(zmq.MAX_SOCKETS, 64)
@@ -246,6 +246,7 @@ class Kernel:
             early=early,
             state=self.execution_state,
             on_message=self.from_browser,
+            after=None if line.get("after") is None else int(line["after"]),
         )
 
     def keep_logins(self, login: str) -> None:
@@ -380,6 +381,7 @@ class Kernel:
             "connections": len(self.feed.connections),
             "sequence": self.feed.journal.number,
             "delivered": self.feed.delivered,
+            "sessions": self.feed.sessions,
             "kernel_info": self.kernel_info,
             "memory": None
             if memory is None

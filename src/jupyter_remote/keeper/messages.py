@@ -63,9 +63,16 @@ def _pack(value: Any) -> bytes:
 # -- to the browser ----------------------------------------------------------------------------------
 
 
-def to_browser(protocol: str, channel: str, frames: Sequence[bytes]) -> tuple[int, bytes]:
-    """A kernel's message as a websocket message: (opcode, payload)."""
+def to_browser(protocol: str, channel: str, frames: Sequence[bytes], number: int = 0) -> tuple[int, bytes]:
+    """A kernel's message as a websocket message: (opcode, payload).
+
+    :param number: of the record, for a page that counts; it finds it at the beginning of the metadata.
+    """
     if protocol:
+        if number:
+            _, header, parent, metadata, *rest = frames
+            more = b"" if metadata[1:].lstrip() == b"}" else b","
+            frames = (b"", header, parent, b'{"jupyter_remote":%d%b%b' % (number, more, metadata[1:]), *rest)
         return websocket.BINARY, _to_v1(channel, frames[1:])
     header, parent, metadata, content = (json.loads(part) for part in frames[1:5])
     message = {

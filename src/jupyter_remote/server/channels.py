@@ -7,22 +7,13 @@ socket goes to the kernel's keeper, and from there on the server has nothing to 
 from __future__ import annotations
 
 import asyncio
-import base64
-import os
-import socket
-import struct
 from typing import Any, cast
 
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado import web
-from tornado.iostream import StreamClosedError
 
-from . import upstream
-from .keepers import Keeper, KeeperGone, Refused
+from .keepers import Keeper, hand_over
 from .kernels import Kernel
-
-#: RFC 6455: the server meets something that it did not expect.
-_INTERNAL_ERROR = 1011
 
 
 class Channels(ZMQChannelsWebsocketConnection):
@@ -57,31 +48,16 @@ class Channels(ZMQChannelsWebsocketConnection):
                 await connected
             return
         handler = self.websocket_handler
-        # Of the server's own pings, in milliseconds; 0 is never.
-        pause = handler.ping_interval or 0
-        protocol = handler.selected_subprotocol or ""
-        max_message = handler.max_message_size
-        upstream.end_pings(handler)
-        try:
-            file, early = await upstream.take_over(handler)
-        except StreamClosedError:
-            return
-        # For a word of our own, if it is not taken.
-        with socket.socket(fileno=os.dup(file)) as connection:
-            try:
-                await self._keeper.ask(
-                    "websocket",
-                    file=file,
-                    session=self.session.session,
-                    protocol=protocol,
-                    login=cast("Kernel", self.kernel_manager).kernels.keepers.login,
-                    max_message=max_message,
-                    ping=pause / 1000,
-                    early=base64.b64encode(early).decode(),
-                )
-            except (KeeperGone, Refused) as error:
-                self.log.error("A websocket was not taken by the keeper of %s: %r", self.kernel_id, error)
-                _refuse(connection, "The kernel cannot be reached")
+        # A page of ours counts (labextensions/): it says up to which number it has everything.
+        after = handler.get_argument("after", None)
+        await hand_over(
+            handler,
+            self._keeper,
+            login=cast("Kernel", self.kernel_manager).kernels.keepers.login,
+            session=self.session.session,
+            protocol=handler.selected_subprotocol or "",
+            after=int(after) if after is not None and after.isascii() and after.isdigit() else None,
+        )
 
     def disconnect(self) -> None:  # type: ignore[override]
         """tornado has nothing to do with the connection any more."""
@@ -92,14 +68,3 @@ class Channels(ZMQChannelsWebsocketConnection):
         """A message of the browser: after the handover they come to the keeper."""
         if self._keeper is None:
             super().handle_incoming_message(incoming_msg)
-
-
-def _refuse(connection: socket.socket, why: str) -> None:
-    """Close a websocket with a reason, without waiting."""
-    text = struct.pack("!H", _INTERNAL_ERROR) + why.encode()
-    try:
-        connection.setblocking(False)
-        connection.send(bytes((0x88, len(text))) + text)
-        connection.shutdown(socket.SHUT_WR)
-    except OSError:
-        return  # the browser has gone

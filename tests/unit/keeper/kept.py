@@ -106,6 +106,7 @@ class Kept:
                 max_message=more.pop("max_message", 10 << 20),
                 ping=more.pop("ping", 30),
                 early=base64.b64encode(early).decode(),
+                after=more.pop("after", None),
             )
         its.close()
         assert not more

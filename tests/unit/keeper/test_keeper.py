@@ -6,13 +6,15 @@ import itertools
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import websocket
 from jupyter_client.blocking.client import BlockingKernelClient
-from kept import IPYKERNEL, KEY, Kept
+from kept import IPYKERNEL, KEY, Kept, Page
 
 from jupyter_remote.keeper.wire import FRONT, V1
 from tests.client import PATIENCE
@@ -56,6 +58,28 @@ def test_a_page_whose_network_died_unnoticed_is_replaced(kept: Kept):
         assert control.ask("status")["connections"] == 1
 
 
+def wait_until(what: Callable[[], bool], why: str) -> None:
+    """Wait for something that another process does."""
+    give_up = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < give_up, why
+        time.sleep(0.02)
+
+
+def test_the_status_says_what_each_page_has_for_certain(kept: Kept):
+    page = kept.open("page")
+    page.execute("print('x')")
+    with kept.control() as control:
+        sequence = control.ask("status")["sequence"]
+        data = b""
+        while data != b"%d" % sequence:
+            _, data = page.channels.recv_data(control_frame=True)
+        # It has answered the ping.
+        wait_until(lambda: control.ask("status")["sessions"] == {"page": sequence}, "the keeper knows")
+        page.channels.close()
+        wait_until(lambda: control.ask("status")["sessions"] == {}, "it has gone")
+
+
 def test_another_page_sees_what_is_published_from_now_on_and_no_answers_to_others(kept: Kept):
     first = kept.open()
     first.execute("print('before')")
@@ -91,6 +115,37 @@ def test_a_question_of_the_kernel_waits_for_the_page_and_is_answered(kept: Kept)
         pass
     page.send("stdin", "input_reply", {"value": "alice"})
     assert page.result(cell).text == "hello alice\n"
+
+
+def receive_v1(page: Page) -> tuple[str, list[Any]]:
+    """The next message of the binary protocol: channel; header, parent header, metadata and content."""
+    payload = page.channels.recv()
+    count = int.from_bytes(payload[:8], "little")
+    bounds = [int.from_bytes(payload[8 * n + 8 : 8 * n + 16], "little") for n in range(count)]
+    channel, *parts = (payload[start:end] for start, end in itertools.pairwise(bounds))
+    return channel.decode(), [json.loads(part) for part in parts[:4]]
+
+
+def test_a_page_that_counts_gets_exactly_what_it_has_not(kept: Kept):
+    """Also when its network broke before it could say what it has."""
+    talker = kept.open()
+    page = kept.open("page", protocol=V1, after=0)
+    cell = "import time\nfor n in range(300):\n    print(n, flush=True)\n    time.sleep(0.005)"
+    talker.submit(cell)
+    seen, number, breaks, state = "", 0, 0, ""
+    while state != "idle" or "299\n" not in seen:
+        _, (_, _, metadata, content) = receive_v1(page)
+        assert metadata.get("jupyter_remote", number + 1) > number
+        number = metadata.get("jupyter_remote", number)
+        seen += content.get("text", "")
+        state = content.get("execution_state", state)
+        if seen.endswith(f"{breaks * 50 + 20}\n") and breaks < 5:
+            breaks += 1
+            # No goodbye and no pong: what was on its way is lost.
+            page.channels.sock.close()
+            page = kept.open("page", protocol=V1, after=number)
+    assert breaks == 5
+    assert seen == "".join(f"{n}\n" for n in range(300))
 
 
 # --- much output ------------------------------------------------------------------------------------
@@ -171,15 +226,12 @@ def test_the_binary_protocol_of_browsers(kept: Kept):
     page.channels.send_binary(b"".join(n.to_bytes(8, "little") for n in (len(offsets), *offsets)) + b"".join(parts))
     kinds = []
     while "execute_reply" not in kinds:
-        payload = page.channels.recv()
-        count = int.from_bytes(payload[:8], "little")
-        bounds = [int.from_bytes(payload[8 * n + 8 : 8 * n + 16], "little") for n in range(count)]
-        pieces = [payload[start:end] for start, end in itertools.pairwise(bounds)]
-        kinds.append(json.loads(pieces[1])["msg_type"])
+        channel, (header, parent, _, content) = receive_v1(page)
+        kinds.append(header["msg_type"])
         if kinds[-1] == "stream":
-            assert pieces[0] == b"iopub"
-            assert json.loads(pieces[2])["msg_id"] == "1"
-            assert json.loads(pieces[4]) == {"name": "stdout", "text": "ä\n"}
+            assert channel == "iopub"
+            assert parent["msg_id"] == "1"
+            assert content == {"name": "stdout", "text": "ä\n"}
     assert kinds.index("stream") > kinds.index("execute_input")
 
 
