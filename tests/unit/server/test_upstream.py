@@ -11,19 +11,26 @@ import sys
 from pathlib import Path
 
 import jsonschema._format
+from jupyter_client import manager
+from jupyter_client.ioloop.manager import AsyncIOLoopKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import KernelManager
 from jupyter_server import serverapp
 from jupyter_server.auth.identity import PasswordIdentityProvider
 from jupyter_server.base.handlers import FileFindHandler
+from jupyter_server.base.websocket import WebSocketMixin
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
+from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from jupyter_server.services.sessions.sessionmanager import SessionManager
+from jupyter_server.services.shutdown import ShutdownHandler
 from jupyterlab import commands
 from jupyterlab.labapp import LabApp
 from notebook.app import JupyterNotebookApp
 from tornado import web
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
-from tornado.websocket import WebSocketHandler
+from tornado.iostream import BaseIOStream, IOStream
+from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 
 from jupyter_remote.server import config
 from jupyter_remote.server.instance import Instance
@@ -117,6 +124,76 @@ def test_jupyters_identity_has_the_names_that_are_fixed():
 def test_jupyters_kernels_have_the_names_that_are_fixed():
     assert {"transport", "ip", "connection_file"} <= set(ServerKernelManager.class_trait_names())
     assert {"kernel_dirs", "ensure_native_kernel", "allowed_kernelspecs"} <= set(KernelSpecManager.class_trait_names())
+
+
+def test_jupyters_kernel_is_started_in_the_steps_that_we_change():
+    started = source(KernelManager._async_start_kernel)
+    assert "self._async_pre_start_kernel(" in started
+    assert "self._async_post_start_kernel(" in started
+    assert "if self.provisioner is None:" in source(KernelManager._async_pre_start_kernel)
+    after = source(KernelManager._async_post_start_kernel)
+    assert "self.start_restarter()" in after
+    assert "await self.provisioner.post_launch(**kw)" in after
+    # What only the original's start connected, a shutdown and an interrupt connect themselves.
+    for method in (KernelManager._async_request_shutdown, KernelManager._async_interrupt_kernel):
+        assert "self._connect_control_socket()" in source(method)
+    assert "self.cleanup_ipc_files()" in source(KernelManager._async_cleanup_resources)
+    assert "self.cleanup_connection_file()" in source(KernelManager.__del__)
+    assert "self._close_control_socket()" in source(KernelManager.__del__)
+    assert "os.path.realpath(self.connection_file)" in source(KernelManager.format_kernel_cmd)
+
+
+def test_jupyters_kernel_is_what_an_adopted_one_looks_like():
+    assert {"_launch_args", "session"} <= set(KernelManager.class_trait_names())
+    assert "self._connection_file_written = True" in source(KernelManager.write_connection_file)
+    assert "if self._attempted_start or not self._ready:" in source(manager.in_pending_state)
+    assert "self._kernel_spec" in source(KernelManager.kernel_spec.fget)
+    assert "has_kernel" in source(AsyncIOLoopKernelManager.start_restarter)
+
+
+def test_jupyters_list_of_kernels_is_kept_as_we_fill_it():
+    kernels = AsyncMappingKernelManager
+    started = source(kernels._async_start_kernel)
+    assert "self._kernel_connections[kernel_id] = 0" in started
+    assert "KERNEL_CURRENTLY_RUNNING_TOTAL.labels(" in started
+    assert "self.initialize_culler()" in started
+    finished = source(kernels._finish_kernel_start)
+    assert "self._kernel_ports[kernel_id] = km.ports" in finished
+    assert "self.start_watching_activity(kernel_id)" in finished
+    assert "self._handle_kernel_died(kernel_id)" in finished
+    assert "self.remove_kernel(kernel_id)" in source(kernels._handle_kernel_died)
+    assert "self._kernels.pop(kernel_id" in source(kernels.remove_kernel)
+    assert "self._kernel_connections.get(kernel_id, 0)" in source(kernels.kernel_model)
+    assert "_activity_stream" in source(kernels.stop_watching_activity)
+
+
+def test_jupyters_handler_leaves_a_kernels_websocket_to_the_connections_class():
+    handler = KernelWebsocketHandler
+    assert "await self.connection.prepare()" in source(handler.pre_get)
+    assert "await self.connection.connect()" in source(handler.open)
+    assert "self.connection.disconnect()" in source(handler.on_close)
+    assert "self.ping_callback = ioloop.PeriodicCallback(" in source(WebSocketMixin.open)
+    assert "self.get_compression_options()" in source(WebSocketHandler)
+
+
+def test_tornado_gives_a_websockets_stream_away():
+    assert "self.stream = handler._detach_stream()" in source(WebSocketProtocol13)
+    assert "except StreamClosedError:" in source(WebSocketProtocol13._receive_frame_loop)
+    assert "self._read_buffer = bytearray()" in source(BaseIOStream.__init__)
+    # Closed, and not shut down: our copy of the descriptor stays good.
+    assert "shutdown" not in source(IOStream.close_fd)
+    assert "shutdown" not in source(BaseIOStream.close)
+
+
+def test_jupyters_sessions_are_in_the_database_that_we_look_at():
+    assert SessionManager._columns == {"session_id", "path", "name", "type", "kernel_id"}
+    assert "self._connection = sqlite3.connect(self.database_filepath" in source(SessionManager.connection.fget)
+    assert "self.kernel_manager" in source(SessionManager.kernel_culled)
+
+
+def test_jupyters_stop_ends_kernels_in_a_step_of_its_own():
+    assert "await self.cleanup_kernels()" in source(serverapp.ServerApp._cleanup)
+    assert "await self.serverapp._cleanup()" in source(ShutdownHandler.post)
 
 
 def test_the_optional_checker_of_jsonschema_is_still_optional():
