@@ -178,8 +178,9 @@ def main() -> int:
     except Exception as error:
         with contextlib.suppress(OSError):
             asking.send({"error": f"{type(error).__name__}: {error}"})
-        if order.get("runtime"):
-            _remove(order["runtime"])
+        for directory in (order.get("runtime"), order.get("state")):
+            if directory:
+                _remove(directory)
         raise
     with contextlib.suppress(OSError):
         asking.send({"wire": wire.WIRE, "pid": os.getpid()})

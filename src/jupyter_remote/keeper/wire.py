@@ -9,11 +9,13 @@ a server understands the keepers of the version before its own. Unknown fields a
         "key": HMAC_KEY, "journal_bytes": N, "memory_limit": BYTES or null, "start": START}
 
    ``runtime`` and ``state`` are this keeper's own directories (made by it, 0700, removed by it at the end).
-   ``kind`` may also be ``terminal``: then there is neither key nor journal. The answer is one line, ``{"wire": 1, "pid": N}`` or ``{"error": TEXT}``.
+   ``kind`` may also be ``terminal``: then there is neither key nor journal. The answer is one line,
+   ``{"wire": 1, "pid": N}`` or ``{"error": TEXT}``.
 
    START is what a kernel is started with: ``{"argv": [...], "env": {...}, "cwd": DIR, "memo": {...}}``.
    Arguments that contain ``{kernel_file}`` get the path of the connection file that the keeper writes
-   for the kernel. A terminal's is a shell; it is started with a terminal as its input and output. ``memo`` is the server's own, whatever it needs to adopt the kernel; it is kept and given back.
+   for the kernel. ``memo`` is the server's own, whatever it needs to adopt the kernel; it is kept and given back.
+   A shell gets a terminal as its input and output.
 
 2. **Control.** ``RUNTIME/control`` is a stream socket; each line ``{"op": …, …}`` is answered by one line
    ``{"ok": true, …}`` or ``{"error": TEXT}``, in order:

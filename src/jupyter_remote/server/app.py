@@ -70,14 +70,28 @@ class JupyterRemote(ServerApp):
         self._pin()
         self.keepers = Keepers(self.unit, self.told, login_of(self.cookie_secret), self.log)
         super().init_configurables()
-        found = self.keepers.find()
+        self.saver = Saver(self.contents_manager, self.log)
+        assert isinstance(self.session_manager, Sessions)
         assert isinstance(self.kernel_manager, Kernels)
-        self.kernel_manager.adopt(keeper for keeper in found if keeper.kind == "kernel")
+        self.session_manager.on_change = self.kernel_manager.tell_saver
+        self.kernel_manager.adopt(self.keepers.find())
+        # Before sessions are listed: those of kernels that are gone are removed then.
+        self._unburied = {name: self.notebook_of(name) for name in self.keepers.left_over()}
 
     def init_webapp(self) -> None:
         """The application, with what is ours set for the last time."""
         self._pin()
         super().init_webapp()
+        # For all who serve pages; the saver itself has the original.
+        self.web_app.settings["contents_manager"] = Contents(self.contents_manager, self.saver)
+        self.web_app.add_handlers(
+            ".*$", [(url_path_join(self.base_url, runs.PATH), runs.RunningHandler, {"saver": self.saver})]
+        )
+
+    def notebook_of(self, kernel_id: str) -> str | None:
+        """The path of the notebook that a kernel runs; None when it has none."""
+        assert isinstance(self.session_manager, Sessions)
+        return self.session_manager.notebook_of(kernel_id)
 
     def _pin(self) -> None:
         for name, value in self._pins.items():
@@ -108,6 +122,15 @@ class JupyterRemote(ServerApp):
         assert self.event_logger is not None
         self.watcher = Watcher(self.kernel_spec_manager.get_all_specs, self._is_watched, self.event_logger)
         self._watching = loop.create_task(self.watcher.run())
+        self._burying = loop.create_task(self._bury())
+
+    async def _bury(self) -> None:
+        """Save what kernels have said that are gone with their keepers, and remove what is left of them."""
+        for name, notebook in self._unburied.items():
+            status = {"sequence": sys.maxsize, "execution_state": "dead"}
+            self.saver.status(name, self.keepers.journal(name), notebook, status)
+            await self.saver.finish(name)
+            self.keepers.remove(name)
 
     def _is_watched(self) -> bool:
         """Whether somebody has a page open."""
@@ -134,13 +157,20 @@ class JupyterRemote(ServerApp):
         left = await self.door.close(self.http_server, PATIENCE)
         if left:
             self.log.warning("Stopped with %d requests unanswered after %s s.", left, PATIENCE)
+        self._burying.cancel()
+        await self.saver.stop(PATIENCE)
         # Kernels (or not), terminals, extensions; then the loop ends.
         super().stop()
+
+    @property
+    def leaves_what_can_stay(self) -> bool:
+        """Whether this is a stop of the server only, and kernels and terminals need not end with it."""
+        return self._end is not None and self.keepers.outlive_us
 
     async def cleanup_kernels(self) -> None:
         """End the kernels. A stop that is only the server's leaves them, where they can stay."""
         assert isinstance(self.kernel_manager, Kernels)
-        if self._end is not None and self.keepers.outlive_us:
+        if self.leaves_what_can_stay:
             await self.kernel_manager.leave()
         else:
             await super().cleanup_kernels()

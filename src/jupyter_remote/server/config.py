@@ -12,7 +12,7 @@ from typing import Any
 from jupyter_server import DEFAULT_JUPYTER_SERVER_PORT
 from traitlets.config import Config
 
-from . import upstream
+from . import terminals, upstream
 from .channels import Channels
 from .identity import Owner
 from .instance import Instance
@@ -27,8 +27,15 @@ DEFAULTS = Path(__file__).parent / "defaults"
 #: What we add to the pages of JupyterLab and Notebook.
 LABEXTENSIONS = Path(__file__).parent / "labextensions"
 
-#: Extensions that every instance has, whatever files in ~/.jupyter switch off.
-EXTENSIONS = ("jupyterlab", "jupyter_server_terminals", "notebook", "notebook_shim")
+#: Extensions that every instance has, or has not, whatever files in ~/.jupyter say.
+EXTENSIONS = {
+    "jupyterlab": True,
+    "notebook": True,
+    "notebook_shim": True,
+    # Instead of Jupyter's own.
+    terminals.__name__: True,
+    "jupyter_server_terminals": False,
+}
 
 
 def pinned(instance: Instance, unit: Unit, cookie_key: bytes) -> dict[str, Any]:
@@ -97,9 +104,9 @@ def decided(app_class: str, pins: dict[str, Any], instance: Instance, sessions: 
     """
     return Config(
         {
-            app_class: pins | {"jpserver_extensions": dict.fromkeys(EXTENSIONS, True)},
+            app_class: pins | {"jpserver_extensions": EXTENSIONS},
             # Read under this name where extensions are collected and linked.
-            "ServerApp": {"jpserver_extensions": dict.fromkeys(EXTENSIONS, True), "open_browser": False},
+            "ServerApp": {"jpserver_extensions": EXTENSIONS, "open_browser": False},
             Kernels.__name__: {
                 "kernel_manager_class": f"{Kernel.__module__}.{Kernel.__qualname__}",
                 "default_kernel_name": DEFAULT,

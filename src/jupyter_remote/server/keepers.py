@@ -6,6 +6,7 @@ What is said is written down in :mod:`jupyter_remote.keeper.wire`.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import logging
@@ -13,17 +14,23 @@ import os
 import selectors
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
+from jupyter_server_terminals.handlers import TermSocket
 from tornado.ioloop import IOLoop
+from tornado.iostream import StreamClosedError
 
 from ..keeper import wire
 from ..run import EX_UNAVAILABLE, die
+from . import upstream
 from .instance import Instance
 from .unit import Unit
 
@@ -31,6 +38,9 @@ from .unit import Unit
 PATIENCE = 30.0
 #: The same while the server starts, for all of them together: requests wait meanwhile.
 PATIENCE_AT_START = 5.0
+
+#: RFC 6455: the server meets something that it did not expect.
+_INTERNAL_ERROR = 1011
 
 _HINT = "sudo systemctl start jupyter-remote-kernel.socket"
 _LOG = "See what it has logged: sudo jupyter-remote logs"
@@ -207,16 +217,20 @@ class Keeper:
 class Keepers:
     """All keepers of this server: those that it found at its start, and those that it asks for."""
 
-    def __init__(self, unit: Unit, instance: Instance, login: str, log: logging.Logger) -> None:
-        """:param login: changes when everybody has to log in again."""
+    def __init__(self, unit: Unit, instance: Instance, login: str, log: logging.Logger, kind: str = "kernel") -> None:
+        """
+        :param login: changes when everybody has to log in again.
+        :param kind: ``kernel`` or ``terminal``.
+        """
         self.login = login
+        self._kind = kind
         self._asked_at = unit.kernels
-        self._instance = instance
+        self.instance = instance
         self._log = log
         self._unit = unit
         #: of each keeper, a directory of sockets and one of what is kept
-        self.runtime = unit.runtime / "kernels"
-        self.state = unit.state / "kernels"
+        self.runtime = unit.runtime / f"{kind}s"
+        self.state = unit.state / f"{kind}s"
         #: started by us, where no systemd does it
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -245,8 +259,8 @@ class Keepers:
                     lines.send({"op": "watch", "login": self.login})
                 except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError, BrokenPipeError):
                     lines.close()
-                    self._log.info("Removed what was left of %s: its keeper has gone.", directory.name)
-                    self.remove(directory.name)
+                    self._log.info("The keeper of %s has gone.", directory.name)
+                    shutil.rmtree(directory, ignore_errors=True)
                 except OSError as error:
                     lines.close()
                     self._log.error("The keeper of %s cannot be reached: %s.", directory.name, error)
@@ -274,11 +288,15 @@ class Keepers:
                 name, lines = key.data
                 lines.close()
                 self._log.error("The keeper of %s does not answer; it is left alone.", name)
-        # After a reboot there is the state only.
-        for left_over in self.state.iterdir():
-            if not (self.runtime / left_over.name).is_dir():
-                self.remove(left_over.name)
         return found
+
+    def left_over(self) -> list[str]:
+        """Those of which only the state is there: they were stopped, or the machine was. Ask after :meth:`find`."""
+        return sorted(state.name for state in self.state.iterdir() if not (self.runtime / state.name).is_dir())
+
+    def journal(self, name: str) -> Path:
+        """The directory of what a kernel has said."""
+        return self.state / name / "journal"
 
     def _is_understood(self, name: str, answer: dict[str, Any]) -> bool:
         if "error" in answer or answer.get("id") != name or answer.get("wire") not in wire.UNDERSTOOD:
@@ -294,12 +312,11 @@ class Keepers:
 
     # -- a new one ----------------------------------------------------------------------------------
 
-    async def order(self, kind: str, name: str, key: str, start: dict[str, Any]) -> Keeper:
+    async def order(self, name: str, start: dict[str, Any], **more: Any) -> Keeper:
         """Ask for a keeper, which starts what it keeps.
 
-        :param kind: ``kernel`` or ``terminal``.
         :param name: the id.
-        :param key: what the kernel signs its messages with.
+        :param more: what this kind needs beside.
         :param start: START of :mod:`wire`.
         :raises Mistake: there is nobody to ask, or it cannot be started; with the reason.
         """
@@ -308,20 +325,19 @@ class Keepers:
             shutil.rmtree(directory, ignore_errors=True)
         line = {
             "wire": wire.WIRE,
-            "kind": kind,
+            "kind": self._kind,
             "id": name,
             "runtime": str(self.runtime / name),
             "state": str(self.state / name),
             "login": self.login,
-            "key": key,
-            "journal_bytes": self._instance.journal_bytes,
-            "memory_limit": self._instance.memory_limit,
+            "memory_limit": None,
             "start": start,
+            **more,
         }
         with await self._somebody() as connection:
             answer = await _ask_once(connection, line)
         if answer is None:
-            die("The kernel's keeper has ended at once.", hint=_LOG, code=EX_UNAVAILABLE)
+            die(f"The {self._kind}'s keeper has ended at once.", hint=_LOG, code=EX_UNAVAILABLE)
         if "error" in answer:
             die(str(answer["error"]), code=EX_UNAVAILABLE)
         connection = socket.socket(socket.AF_UNIX)
@@ -330,12 +346,12 @@ class Keepers:
             await asyncio.get_running_loop().sock_connect(connection, os.fspath(self.runtime / name / wire.CONTROL))
         except OSError as error:
             connection.close()
-            die(f"The kernel's keeper cannot be reached: {error.strerror}.", hint=_LOG, code=EX_UNAVAILABLE)
-        keeper = Keeper(wire.Lines(connection), {"kind": kind, "id": name})
+            die(f"The {self._kind}'s keeper cannot be reached: {error.strerror}.", hint=_LOG, code=EX_UNAVAILABLE)
+        keeper = Keeper(wire.Lines(connection), {"kind": self._kind, "id": name})
         try:
             await keeper.watch(self.login)
         except (KeeperGone, Refused) as error:
-            die(f"The kernel's keeper does not answer. {error}", hint=_LOG, code=EX_UNAVAILABLE)
+            die(f"The {self._kind}'s keeper does not answer. {error}", hint=_LOG, code=EX_UNAVAILABLE)
         return keeper
 
     async def _somebody(self) -> socket.socket:
@@ -349,7 +365,8 @@ class Keepers:
         except OSError as error:
             connection.close()
             die(
-                f"Kernels are started through {self._asked_at}, and nobody listens there ({error.strerror}).",
+                f"{self._kind.capitalize()}s are started through {self._asked_at}, and nobody listens there "
+                f"({error.strerror}).",
                 hint=_HINT,
                 code=EX_UNAVAILABLE,
             )
@@ -370,6 +387,47 @@ class Keepers:
             )
         ours.setblocking(False)
         return ours
+
+
+async def hand_over(websocket: KernelWebsocketHandler | TermSocket, keeper: Keeper, *, login: str, **more: Any) -> None:
+    """Give a browser's connection to a keeper, after the handshake. The server has nothing to do with it any more.
+
+    :param more: what a keeper of this kind needs beside.
+    """
+    # Of the server's own pings, in milliseconds; 0 is never.
+    pause = websocket.ping_interval or 0
+    max_message = websocket.max_message_size
+    upstream.end_pings(websocket)
+    try:
+        file, early = await upstream.take_over(websocket)
+    except StreamClosedError:
+        return
+    # For a word of our own, if it is not taken.
+    with socket.socket(fileno=os.dup(file)) as connection:
+        try:
+            await keeper.ask(
+                "websocket",
+                file=file,
+                login=login,
+                max_message=max_message,
+                ping=pause / 1000,
+                early=base64.b64encode(early).decode(),
+                **more,
+            )
+        except (KeeperGone, Refused) as error:
+            websocket.log.error("A websocket was not taken by the keeper of %s: %r", keeper.id, error)
+            _refuse(connection, f"The {keeper.kind} cannot be reached")
+
+
+def _refuse(connection: socket.socket, why: str) -> None:
+    """Close a websocket with a reason, without waiting."""
+    text = struct.pack("!H", _INTERNAL_ERROR) + why.encode()
+    try:
+        connection.setblocking(False)
+        connection.send(bytes((0x88, len(text))) + text)
+        connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        return  # the browser has gone
 
 
 async def _ask_once(connection: socket.socket, line: dict[str, Any]) -> dict[str, Any] | None:

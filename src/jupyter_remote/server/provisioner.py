@@ -103,7 +103,10 @@ class Provisioner(KernelProvisionerBase):
 
     async def _order(self, start: dict[str, Any]) -> Keeper:
         key = self.kernel.session.key.decode()
-        return await self.keepers.order("kernel", str(self.kernel_id), key, start)
+        told = self.keepers.instance
+        return await self.keepers.order(
+            str(self.kernel_id), start, key=key, journal_bytes=told.journal_bytes, memory_limit=told.memory_limit
+        )
 
     # -- life and end -------------------------------------------------------------------------------
 
@@ -139,6 +142,8 @@ class Provisioner(KernelProvisionerBase):
         if restart or self.keeper is None:
             return
         keeper, self.keeper = self.keeper, None
+        # The journal goes with the keeper.
+        await self.kernel.kernels.saver.finish(str(self.kernel_id))
         await keeper.end()
         if keeper.is_gone:
             self.keepers.remove(str(self.kernel_id))

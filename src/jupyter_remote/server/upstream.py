@@ -13,9 +13,9 @@ from typing import Any
 
 from jupyter_client.manager import KernelManager
 from jupyter_server.base.handlers import FileFindHandler
+from jupyter_server.base.websocket import WebSocketMixin
 from jupyter_server.prometheus.metrics import KERNEL_CURRENTLY_RUNNING_TOTAL
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
-from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from tornado import httputil, iostream
 from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
@@ -61,7 +61,7 @@ def end_keep_alive(server: HTTPServer) -> None:
     server.conn_params.no_keep_alive = True
 
 
-def end_pings(websocket: KernelWebsocketHandler) -> None:
+def end_pings(websocket: WebSocketMixin) -> None:
     """Jupyter's own pings, which would keep the handler for half a minute after its connection was taken."""
     if websocket.ping_callback is not None:
         websocket.ping_callback.stop()

@@ -299,7 +299,7 @@ class Running:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        for control in self.runtime.glob("kernels/*/control"):
+        for control in self.runtime.glob("*/*/control"):
             _end_keeper(control)
         if self.kernel_socket is not None:
             self.kernel_socket.close()
