@@ -20,6 +20,7 @@ from jupyter_server_terminals.terminalmanager import MODEL, TerminalManager
 from tornado import web
 
 from ..run import Mistake
+from . import upstream
 from .keepers import Keeper, Keepers, hand_over
 from .kernels import NotStarted
 
@@ -76,7 +77,7 @@ class Terminals(TerminalManager):
         :raises HTTPError: the name cannot be one, or nobody starts it.
         """
         async with self._naming:
-            name = str(kwargs.get("name") or self._next_available_name())
+            name = str(kwargs.get("name") or upstream.free_name(self))
             if not _NAME.fullmatch(name):
                 raise web.HTTPError(400, "A terminal's name is of letters, digits and _, 40 at most.")
             if name not in self.terminals:
@@ -91,7 +92,7 @@ class Terminals(TerminalManager):
                     self._add(await self.keepers.order(name, start))
                 except Mistake as mistake:
                     raise NotStarted(mistake) from mistake
-        self._initialize_culler()
+        upstream.begin_culling(self)
         return self.get(name)
 
     def adopt(self) -> None:
@@ -101,7 +102,7 @@ class Terminals(TerminalManager):
             self._add(keeper)
             self.log.info("Terminal %s runs on.", keeper.id)
         if self.terminals:
-            self._initialize_culler()
+            upstream.begin_culling(self)
 
     def _add(self, keeper: Keeper) -> None:
         terminal = self.terminals[keeper.id] = Terminal(keeper)

@@ -16,6 +16,7 @@ from jupyter_server.base.handlers import FileFindHandler
 from jupyter_server.base.websocket import WebSocketMixin
 from jupyter_server.prometheus.metrics import KERNEL_CURRENTLY_RUNNING_TOTAL
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
+from jupyter_server_terminals.terminalmanager import TerminalManager
 from tornado import httputil, iostream
 from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
@@ -127,6 +128,16 @@ def set_connections(kernels: AsyncMappingKernelManager, kernel_id: str, number: 
 def all_kernels(kernels: AsyncMappingKernelManager) -> Iterable[KernelManager]:
     """All that there are."""
     return list(kernels._kernels.values())
+
+
+def free_name(terminals: TerminalManager) -> str:
+    """The first number that no terminal has."""
+    return str(terminals._next_available_name())
+
+
+def begin_culling(terminals: TerminalManager) -> None:
+    """Look now and then for terminals that have done nothing for long, if the owner wants it."""
+    terminals._initialize_culler()
 
 
 class StaticFiles(FileFindHandler):

@@ -23,9 +23,11 @@ from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelMana
 from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from jupyter_server.services.sessions.sessionmanager import SessionManager
 from jupyter_server.services.shutdown import ShutdownHandler
+from jupyter_server_terminals import api_handlers, app, handlers, terminalmanager
 from jupyterlab import commands
 from jupyterlab.labapp import LabApp
 from notebook.app import JupyterNotebookApp
+from terminado import management
 from tornado import web
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
@@ -215,3 +217,27 @@ def test_jupyterlab_looks_for_node_when_it_is_imported():
     # When this fails, import_lab() may not be needed any more.
     assert 'which("node")' in inspect.getsource(commands._yarn_config)
     assert "ValueError" in inspect.getsource(commands._yarn_config)
+
+
+def test_jupyters_terminals_are_made_where_we_step_in():
+    extension = app.TerminalsExtensionApp
+    assert "self.terminal_manager = self.terminal_manager_class(" in source(extension.initialize_configurables)
+    assert "handlers.TermSocket" in source(extension.initialize_handlers)
+    assert "api_handlers.default_handlers" in source(extension.initialize_handlers)
+    assert api_handlers.TerminalRootHandler in [handler for _, handler in api_handlers.default_handlers]
+    assert "self.terminals_available" in source(extension.cleanup_terminals)
+    assert "await self.cleanup_terminals()" in source(extension.stop_extension)
+    # The checks of a login are before the connection, and what we do is after it.
+    assert "self.authorizer.is_authorized" in source(handlers.TermSocket.get)
+    assert "open" not in vars(handlers.TermSocket)
+
+
+def test_jupyters_terminals_have_the_names_that_we_use():
+    manager = terminalmanager.TerminalManager
+    for name in ("_next_available_name", "_initialize_culler", "_check_terminal", "make_term_env", "create", "list"):
+        assert callable(getattr(manager, name)), name
+    assert "self._check_terminal(name)" in source(manager.get_terminal_model)
+    assert "term.last_activity" in source(manager.get_terminal_model)
+    assert "await self.terminate(name, force=True)" in source(manager._cull_inactive_terminal)
+    assert "for name in list(self.terminals)" in source(manager._cull_terminals)
+    assert "self.term_settings" in source(management.TermManagerBase.__init__)
