@@ -295,7 +295,7 @@ class Running:
         return self.start().wait_until_ready()
 
     def close(self) -> None:
-        """End it, whatever it does, and its kernels, whoever is their parent."""
+        """End it, whatever it does, and its kernels and terminals, whoever is their parent."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
