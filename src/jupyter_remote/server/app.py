@@ -6,21 +6,25 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 from jupyter_core.utils import ensure_event_loop
 from jupyter_server.serverapp import ServerApp
+from jupyter_server.utils import url_path_join
 from tornado.httpserver import HTTPServer
 
-from . import config, instance, sessions, upstream
+from . import config, instance, runs, sessions, upstream
 from .door import LOCAL_PROXIES, Door
 from .environment import VERSION, DefaultEnvironment
 from .identity import Owner, read_hash
 from .keepers import Keepers
 from .kernels import Kernels
 from .notify import Notifier
+from .saver import Contents, Saver
 from .secret import cookie_key, login_of
+from .sessions import Sessions
 from .unit import Unit, take
 from .watcher import Watcher
 
@@ -36,6 +40,7 @@ class JupyterRemote(ServerApp):
     environment: DefaultEnvironment
     watcher: Watcher
     keepers: Keepers
+    saver: Saver
 
     def __init__(self, told: instance.Instance, given: Unit, **kwargs: Any) -> None:
         self.told = told
@@ -43,6 +48,7 @@ class JupyterRemote(ServerApp):
         self._notifier = Notifier(given.notify_socket, given.watchdog)
         self._end: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._burying: asyncio.Task[None] | None = None
         self.password_hash = read_hash(given.credentials)
         key = cookie_key(given.state / "cookie-secret", self.password_hash)
         self._pins = config.pinned(told, given, key)
@@ -84,9 +90,8 @@ class JupyterRemote(ServerApp):
         super().init_webapp()
         # For all who serve pages; the saver itself has the original.
         self.web_app.settings["contents_manager"] = Contents(self.contents_manager, self.saver)
-        self.web_app.add_handlers(
-            ".*$", [(url_path_join(self.base_url, runs.PATH), runs.RunningHandler, {"saver": self.saver})]
-        )
+        ours = (url_path_join(self.base_url, runs.PATH), runs.RunningHandler, {"saver": self.saver})
+        self.web_app.add_handlers(".*$", [ours])  # type: ignore[no-untyped-call]
 
     def notebook_of(self, kernel_id: str) -> str | None:
         """The path of the notebook that a kernel runs; None when it has none."""
@@ -157,7 +162,8 @@ class JupyterRemote(ServerApp):
         left = await self.door.close(self.http_server, PATIENCE)
         if left:
             self.log.warning("Stopped with %d requests unanswered after %s s.", left, PATIENCE)
-        self._burying.cancel()
+        if self._burying is not None:
+            self._burying.cancel()
         await self.saver.stop(PATIENCE)
         # Kernels (or not), terminals, extensions; then the loop ends.
         super().stop()

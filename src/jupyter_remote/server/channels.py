@@ -47,16 +47,20 @@ class Channels(ZMQChannelsWebsocketConnection):
             if (connected := super().connect()) is not None:
                 await connected
             return
-        handler = self.websocket_handler
+        handler, kernels = self.websocket_handler, cast("Kernel", self.kernel_manager).kernels
         # A page of ours counts (labextensions/): it says up to which number it has everything.
-        after = handler.get_argument("after", None)
+        told = handler.get_argument("after", "")
+        after = int(told) if told.isascii() and told.isdigit() else None
+        if after == 0:
+            # It is new, and has what was in the notebook when it was loaded.
+            after = kernels.saver.loaded(self.kernel_id)
         await hand_over(
             handler,
             self._keeper,
-            login=cast("Kernel", self.kernel_manager).kernels.keepers.login,
+            login=kernels.keepers.login,
             session=self.session.session,
             protocol=handler.selected_subprotocol or "",
-            after=int(after) if after is not None and after.isascii() and after.isdigit() else None,
+            after=after,
         )
 
     def disconnect(self) -> None:  # type: ignore[override]

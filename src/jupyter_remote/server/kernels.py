@@ -21,6 +21,7 @@ from .environment import EnvironmentFailed
 from .keepers import Keeper, KeeperGone, Keepers, Refused
 from .kernelspecs import KernelSpecs
 from .provisioner import PORTS, Provisioner
+from .saver import Saver
 
 if TYPE_CHECKING:
     from .app import JupyterRemote
@@ -117,6 +118,7 @@ class Kernel(ServerKernelManager):
             self.execution_state = state
         self.last_activity = datetime.fromtimestamp(keeper.status["activity"], UTC)
         self.kernels.take_status(self.kernel_id, self.last_activity, keeper.connections)
+        self.kernels.tell_saver(str(self.kernel_id))
         assert isinstance(self.provisioner, Provisioner)
         if self.provisioner.was_ended() and not self.shutting_down:
             self.kernels.forget(self)
@@ -185,6 +187,11 @@ class Kernels(AsyncMappingKernelManager):
         self.keepers: Keepers = cast("JupyterRemote", self.parent).keepers
         self._ends: set[asyncio.Task[None]] = set()
 
+    @property
+    def saver(self) -> Saver:
+        """Writes what nobody has seen into notebooks."""
+        return cast("JupyterRemote", self.parent).saver
+
     # -- start --------------------------------------------------------------------------------------
 
     async def start_kernel(self, **kwargs: Any) -> str:  # type: ignore[override]
@@ -242,6 +249,13 @@ class Kernels(AsyncMappingKernelManager):
         """What the list of kernels says."""
         self.last_kernel_activity = max(self.last_kernel_activity, activity)
         upstream.set_connections(self, kernel_id, connections)
+
+    def tell_saver(self, kernel_id: str) -> None:
+        """What may have to be written to its notebook has changed, or the notebook."""
+        kernel = self.get_kernel(kernel_id) if kernel_id in self else None
+        if isinstance(kernel, Kernel) and kernel.keeper is not None and not kernel.keeper.is_gone:
+            notebook = cast("JupyterRemote", self.parent).notebook_of(kernel_id)
+            self.saver.status(kernel_id, self.keepers.journal(kernel_id), notebook, kernel.keeper.status)
 
     def has_browsers(self) -> bool:
         """Whether some kernel is looked at."""

@@ -133,6 +133,8 @@ class _Kernel:
 
     #: up to this record the journal was read, as far as it had it
     read_to: int = 0
+    #: up to this record a page has it that loaded the notebook last; 0 when nobody has
+    loaded: int = 0
 
     def read(self) -> None:
         """Read what is new in the journal. In a thread."""
@@ -199,6 +201,26 @@ class Saver:
             # The journal must not drop what the page may not have when it goes.
             self._begin(kernel, self._follow)
         self._plan(kernel)
+
+    def loaded(self, kernel_id: str) -> int:
+        """The record up to which a page has everything that has just loaded the kernel's notebook.
+
+        0 when nobody has loaded it, or nothing runs that the page could want to follow.
+        """
+        kernel = self._kernels.get(kernel_id)
+        if kernel is None or not any(_is_open(run, kernel.loaded) for run in kernel.outputs.all()):
+            return 0
+        return kernel.loaded
+
+    async def running(self, kernel_id: str) -> list[Run]:
+        """The requests that have not ended, or had not when the notebook was loaded; in the order they were made."""
+        kernel = self._kernels.get(kernel_id)
+        if kernel is None:
+            return []
+        async with self._turn(kernel.path), kernel.lock:
+            await self._read(kernel)
+            runs = [run for run in kernel.outputs.all() if _is_open(run, kernel.loaded)]
+            return sorted(runs, key=lambda run: run.asked)
 
     async def finish(self, kernel_id: str) -> None:
         """A kernel is to end: write what is left, and forget it. Before its keeper removes the journal."""
@@ -490,6 +512,7 @@ class Saver:
                     self._labels.pop(kernel.path, None)
                     for run in kernel.outputs.current():
                         run.loaded = max(run.loaded, run.last)
+                    kernel.loaded = kernel.outputs.number
                     self._keep(kernel)
         except Exception as error:
             self._log.warning("%s is loaded without its latest output: %s", kernel.path, _reason(error))
@@ -636,6 +659,10 @@ def _modified(model: Mapping[str, Any]) -> float:
     """When a file was written, seconds since 1970; 0 if it is not known."""
     modified = model.get("last_modified")
     return modified.timestamp() if isinstance(modified, datetime) else 0.0
+
+
+def _is_open(run: Run, loaded: int) -> bool:
+    return not run.done or run.last > loaded
 
 
 def _reason(error: Exception) -> str:

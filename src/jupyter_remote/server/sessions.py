@@ -5,13 +5,40 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jupyter_server.services.sessions.sessionmanager import SessionManager
 
 
 class Sessions(SessionManager):
     """Jupyter's, but a write does not wait for the disk: a machine that falls over has no kernels afterwards."""
+
+    #: called with the id of a kernel whose notebook is another one now
+    on_change: Callable[[str], None] | None = None
+
+    def notebook_of(self, kernel_id: str) -> str | None:
+        """The path of the notebook that a kernel runs, for the contents manager; None when it has none."""
+        rows = "SELECT path FROM session WHERE kernel_id = ? AND type = 'notebook'"
+        # The original makes the table when it is first asked for a cursor.
+        found = self.cursor.connection.execute(rows, (kernel_id,)).fetchone()
+        return found[0] if found else None
+
+    async def save_session(self, session_id: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """A new session; returns its model."""
+        model: dict[str, Any] = await super().save_session(session_id, *args, **kwargs)  # type: ignore[no-untyped-call]
+        self._tell(model)
+        return model
+
+    async def update_session(self, session_id: str, **kwargs: Any) -> None:
+        """A session has another path, name or kernel."""
+        await super().update_session(session_id, **kwargs)  # type: ignore[no-untyped-call]
+        self._tell(await self.get_session(session_id=session_id))  # type: ignore[no-untyped-call]
+
+    def _tell(self, session: dict[str, Any] | None) -> None:
+        if self.on_change is not None and session and session.get("kernel"):
+            self.on_change(session["kernel"]["id"])
 
     @property
     def connection(self) -> sqlite3.Connection:

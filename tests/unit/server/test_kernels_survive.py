@@ -146,10 +146,12 @@ def test_what_is_known_of_a_kernel_is_known_after_a_restart(server: Running):
         )
         server.restart()
         assert kernels(browser) == {kernel.id: idle}
-        busy = kernel.submit("input_is_not_needed = __import__('time').sleep(3)")
+        go_on = server.home / "go on"
+        busy = kernel.submit(f"import os, time\nwhile not os.path.exists({str(go_on)!r}): time.sleep(0.01)")
         wait_until(lambda: kernels(browser)[kernel.id]["execution_state"] == "busy", "never busy")
         server.restart()
         assert kernels(browser)[kernel.id]["execution_state"] == "busy"
+        go_on.touch()
         kernel.result(busy)
         wait_until(lambda: kernels(browser)[kernel.id]["execution_state"] == "idle", "never idle")
         assert kernels(browser)[kernel.id]["last_activity"] > idle["last_activity"]

@@ -1,14 +1,20 @@
-// JupyterLab and Notebook ask for the list of kernels once a minute. This has them ask when the server
-// says that the list has changed: see server/watcher.py.
+// What a page of JupyterLab or Notebook does better with a kernel of ours:
 //
-// Written by hand as the container that a bundler would make of it. It needs nothing of anybody, so it
-// shares nothing; see loadComponent() and createModule() in JupyterLab's bootstrap.js and index.out.js.
+// * They ask for the list of kernels once a minute. This has them ask when the server says that the list
+//   has changed: see server/watcher.py.
+// * A kernel's connection that breaks is opened again, and nobody but the page knows what it has got by
+//   then. This has it say so, so that nothing comes twice: see keeper/browser.py.
+// * A page shows what cells print that it has started itself. This has it show also what runs already when
+//   it is loaded: see server/runs.py.
+//
+// Written by hand as the container that a bundler would make of it: see loadComponent() and createModule()
+// in JupyterLab's bootstrap.js and index.out.js.
 (() => {
   'use strict';
 
   const SCHEMA = 'https://events.jupyter-remote.invalid/kernelspecs/v1';
 
-  const plugin = {
+  const list = {
     id: 'jupyter-remote:kernels',
     description: 'Shows new environments as soon as they are there.',
     autoStart: true,
@@ -24,9 +30,176 @@
     }
   };
 
+  // The number that the keeper has put at the beginning of a message's metadata, or NaN. The fourth of the
+  // offsets at the beginning of a message of v1.kernel.websocket.jupyter.org is the metadata's.
+  const numberOf = data => {
+    const view = new DataView(data);
+    const [begin, end] = [4, 5].map(index => Number(view.getBigUint64(8 * index, true)));
+    const text = new TextDecoder().decode(new Uint8Array(data, begin, Math.min(end - begin, 64)));
+    return Number(/^\{"jupyter_remote":(\d+)/.exec(text)?.[1] ?? NaN);
+  };
+
+  const counting = WebSocket => {
+    // By session: it is the same one when a page connects again.
+    const numbers = new Map();
+    return class extends WebSocket {
+      constructor(url, protocols) {
+        const address = new URL(url, location.href);
+        const session = address.searchParams.get('session_id');
+        const counts = session && /\/api\/kernels\/[^/]+\/channels$/.test(address.pathname);
+        if (counts) {
+          address.searchParams.set('after', numbers.get(session) ?? 0);
+        }
+        super(counts ? address.href : url, protocols);
+        if (counts) {
+          this.addEventListener('message', ({ data }) => {
+            const number = data instanceof ArrayBuffer ? numberOf(data) : NaN;
+            if (number) {
+              numbers.set(session, number);
+            }
+          });
+        }
+      }
+    };
+  };
+
+  const connections = {
+    id: 'jupyter-remote:connections',
+    description: 'Has nothing that a kernel says come twice when a connection broke.',
+    autoStart: true,
+    activate: app => {
+      const settings = app.serviceManager.serverSettings;
+      settings.WebSocket = counting(settings.WebSocket);
+    }
+  };
+
+  // -- what runs already -------------------------------------------------------------------------------
+
+  // A cell that somebody else has started; its output is kept as JupyterLab's OutputArea does it.
+  class Followed {
+    constructor(cell, { begun, count }) {
+      this.cell = cell;
+      this.count = count;
+      this.displays = new Map();
+      if (!begun) {
+        this.begins = true;
+      }
+      cell.model.executionState = 'running';
+      cell.setPrompt('*');
+    }
+
+    // Takes a message; whether more will come.
+    take({ header, content }) {
+      const outputs = this.cell.outputArea.model;
+      const { transient, ...rest } = content;
+      const output = { ...rest, output_type: header.msg_type };
+      switch (header.msg_type) {
+        case 'execute_input':
+          this.count = content.execution_count;
+          if (this.begins) {
+            outputs.clear();
+          }
+          break;
+        case 'stream':
+        case 'error':
+          outputs.add(output);
+          break;
+        case 'display_data':
+        case 'execute_result': {
+          const length = outputs.add(output);
+          const id = transient?.display_id;
+          if (id) {
+            this.displays.set(id, [...(this.displays.get(id) ?? []), length - 1]);
+          }
+          break;
+        }
+        case 'update_display_data':
+          for (const index of this.displays.get(transient?.display_id) ?? []) {
+            outputs.set(index, { ...output, output_type: 'display_data' });
+          }
+          break;
+        case 'clear_output':
+          this.displays.clear();
+          outputs.clear(content.wait);
+          break;
+        case 'status':
+          if (content.execution_state === 'idle') {
+            this.cell.model.executionState = 'idle';
+            this.cell.model.executionCount = this.count;
+            this.cell.setPrompt(`${this.count ?? ''}`);
+            return false;
+          }
+      }
+      return true;
+    }
+  }
+
+  const follow = async (panel, kernel) => {
+    const early = [];
+    let followed = null;
+    const take = message => {
+      const request = message.parent_header?.msg_id;
+      if (followed.has(request) && !followed.get(request).take(message)) {
+        followed.delete(request);
+      }
+      if (!followed.size) {
+        kernel.iopubMessage.disconnect(listen);
+      }
+    };
+    const listen = (_, message) => (followed ? take(message) : early.push(message));
+    kernel.iopubMessage.connect(listen);
+    await panel.context.ready;
+    await panel.revealed;
+    const { serverSettings } = kernel;
+    const url = `${serverSettings.baseUrl}api/kernels/${encodeURIComponent(kernel.id)}/running`;
+    const answer = await serverSettings.fetch(url, { ...serverSettings.init, cache: 'no-store' });
+    const found = new Map();
+    for (const run of answer.ok ? await answer.json() : []) {
+      const cell = panel.content.widgets.find(({ model }) => model.id === run.cell && model.type === 'code');
+      if (cell && run.session !== kernel.clientId) {
+        found.set(run.request, new Followed(cell, run));
+      }
+    }
+    followed = found;
+    if (!followed.size) {
+      kernel.iopubMessage.disconnect(listen);
+    }
+    early.forEach(take);
+  };
+
+  const running = INotebookTracker => ({
+    id: 'jupyter-remote:running',
+    description: 'Shows what cells print that ran already when the page was loaded.',
+    autoStart: true,
+    requires: [INotebookTracker],
+    activate: (app, notebooks) => {
+      const attach = (panel, kernel) =>
+        kernel &&
+        follow(panel, kernel).catch(reason => {
+          console.warn('It could not be asked what runs in this notebook.', reason);
+        });
+      notebooks.widgetAdded.connect((_, panel) => {
+        attach(panel, panel.sessionContext.session?.kernel);
+        panel.sessionContext.kernelChanged.connect((_, { newValue }) => attach(panel, newValue));
+      });
+    }
+  });
+
+  let scope;
+  const shared = async name => {
+    const [version] = Object.values(scope[name]);
+    return (await version.get())();
+  };
+
   window._JUPYTERLAB = window._JUPYTERLAB || {};
   window._JUPYTERLAB['jupyter-remote'] = {
-    init: () => {},
-    get: () => Promise.resolve(() => ({ __esModule: true, default: plugin }))
+    init: given => {
+      scope = given;
+    },
+    get: async () => {
+      const { INotebookTracker } = await shared('@jupyterlab/notebook');
+      const plugins = [list, connections, running(INotebookTracker)];
+      return () => ({ __esModule: true, default: plugins });
+    }
   };
 })();
