@@ -96,8 +96,10 @@ class Terminals(TerminalManager):
         return self.get(name)
 
     def adopt(self) -> None:
-        """Take over terminals that an earlier server has started."""
+        """Take over terminals that an earlier server has started; of those that have gone nothing is of use."""
         found = [keeper for keeper in self.keepers.find() if keeper.kind == "terminal"]
+        for name in self.keepers.left_over():
+            self.keepers.remove(name)
         for keeper in sorted(found, key=lambda keeper: float(keeper.status["started"])):
             self._add(keeper)
             self.log.info("Terminal %s runs on.", keeper.id)
