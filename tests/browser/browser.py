@@ -30,9 +30,10 @@ PICTURES = Path(os.environ.get("JUPYTER_REMOTE_PICTURES") or Path(tempfile.gette
 class Browser:
     """One window at one Jupyter."""
 
-    def __init__(self, context: BrowserContext, url: str) -> None:
+    def __init__(self, context: BrowserContext, url: str, laptop: network.Address) -> None:
         self.context = context
         self.url = url
+        self._laptop = laptop
         self.page: Page = context.new_page()
         #: what the page complained of, with the kind of complaint
         self.complaints: list[str] = []
@@ -111,6 +112,15 @@ class Browser:
         # the notebook's own indicator shows idle before there is a kernel; a cell run then is forgotten
         self.page.locator("#jp-main-statusbar").get_by_text(re.compile(r"\| Idle$")).wait_for()
 
+    @contextmanager
+    def offline(self) -> Iterator[None]:
+        """The laptop has no network."""
+        network.disconnect(self._laptop)
+        try:
+            yield
+        finally:
+            network.connect(self._laptop)
+
     def screenshot(self, name: str) -> Path:
         """Take a picture of the window; where it is."""
         PICTURES.mkdir(parents=True, exist_ok=True)
@@ -142,7 +152,7 @@ def browsing(box: Box, base_url: str = "/jupyter") -> Iterator[Browser]:
             context = chromium.new_context(viewport={"width": 1280, "height": 800}, locale="en-US")
             context.set_default_timeout(PATIENCE)
             expect.set_options(timeout=PATIENCE)
-            yield Browser(context, f"https://{box.hostname}{base_url}")
+            yield Browser(context, f"https://{box.hostname}{base_url}", laptop)
         finally:
             chromium.close()
 

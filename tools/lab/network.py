@@ -90,6 +90,11 @@ def connect(address: Address) -> None:
     run("ip", "-n", address.namespace, "-batch", "-", input=batch)
 
 
+def disconnect(address: Address) -> None:
+    """Take the namespace's end of the link down, until :func:`connect`."""
+    run("ip", "-n", address.namespace, "link", "set", "host0", "down")
+
+
 def release(address: Address) -> None:
     """Take the namespace and its link away."""
     run("ip", "link", "del", address._link, check=False)

@@ -1,0 +1,175 @@
+"""What a person sees of a kernel that outlives everything: nothing. In both front ends."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from lab.box import Box, Person
+from playwright.sync_api import Locator, expect
+
+from tests.browser.browser import Browser
+from tests.installed import PASSWORD
+
+#: JupyterLab, and Notebook 7: the same notebook in another window
+FRONT_ENDS = {"lab": "lab/tree/run.ipynb", "notebook": "notebooks/run.ipynb"}
+
+#: Prints numbers until a file appears: 200 at least.
+PRINTS = """
+import itertools, os, time
+for n in itertools.count():
+    print(n, flush=True)
+    if n >= 200 and os.path.exists("enough"):
+        break
+    time.sleep(0.02)
+"""
+
+
+def make_notebook(alice: Person, *cells: str) -> None:
+    """A notebook ``run.ipynb`` with these cells, which have ids."""
+    content = {
+        "cells": [
+            {"cell_type": "code", "id": f"cell-{n}", "source": source, "metadata": {}, "outputs": []}
+            | {"execution_count": None}
+            for n, source in enumerate(cells)
+        ],
+        "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    alice.box.write("/home/alice/run.ipynb", json.dumps(content), owner="alice")
+
+
+def on_disk(alice: Person, cell: int) -> dict[str, Any]:
+    """A cell of ``run.ipynb`` as it is on the disk."""
+    found: dict[str, Any] = json.loads(alice.sh("cat run.ipynb"))["cells"][cell]
+    return found
+
+
+def printed(cell: dict[str, Any]) -> str:
+    """What the cell has printed."""
+    return "".join(text for output in cell["outputs"] for text in output.get("text", ()))
+
+
+def cell_of(browser: Browser, number: int) -> Locator:
+    return browser.page.locator(".jp-NotebookPanel:visible .jp-Notebook .jp-Cell").nth(number)
+
+
+def start(browser: Browser, cell: int) -> None:
+    """Run a cell, and see that it runs."""
+    cell_of(browser, cell).locator(".cm-content").click()
+    browser.page.keyboard.press("Shift+Enter")
+    expect(cell_of(browser, cell).locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\*\]:"))
+    expect(cell_of(browser, cell).locator(".jp-OutputArea-output").first).to_contain_text("5")
+
+
+def open_notebook(browser: Browser, front_end: str) -> None:
+    browser.open(FRONT_ENDS[front_end])
+    browser.page.locator(".jp-NotebookPanel:visible .jp-Notebook .jp-Cell").first.wait_for()
+
+
+def numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split()]
+
+
+def is_complete(text: str) -> bool:
+    """Whether it is 0, 1, 2 … up to 200 at least: nothing lost, nothing twice, nothing out of order."""
+    found = numbers(text)
+    return len(found) > 200 and found == list(range(len(found)))
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_a_tab_goes_on_while_everything_below_it_is_replaced(browser: Browser, box: Box, alice: Person, front_end: str):
+    make_notebook(alice, PRINTS, "n + 1")
+    browser.login(PASSWORD)
+    open_notebook(browser, front_end)
+    start(browser, 0)
+    start_of_the_next = cell_of(browser, 1).locator(".cm-content")
+    start_of_the_next.click()
+    browser.page.keyboard.press("Shift+Enter")
+    box.sh("systemctl restart jupyter-remote")
+    box.sh("systemctl kill --signal=KILL jupyter-remote.service")
+    box.sh("until curl -sk -o /dev/null --fail https://localhost/jupyter/api; do sleep 0.2; done", timeout=60)
+    # The page's own network, and then the proxy: now its connection does break.
+    with browser.offline():
+        alice.sh("sleep 1")
+    box.sh("systemctl restart apache2")
+    alice.sh("touch enough")
+    expect(cell_of(browser, 1).locator(".jp-OutputArea-output").first).to_have_text(re.compile(r"\d+"))
+    text = cell_of(browser, 0).locator(".jp-OutputArea-output").all_inner_texts()
+    assert is_complete("\n".join(text)), text
+    browser.page.keyboard.press("Control+s")
+    alice.sh("until grep -q execute_result run.ipynb; do sleep 0.2; done", timeout=60)
+    assert is_complete(printed(on_disk(alice, 0)))
+    browser.screenshot(f"survived-{front_end}")
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_a_closed_tab_finds_everything_in_the_notebook(browser: Browser, alice: Person, front_end: str):
+    make_notebook(alice, PRINTS)
+    browser.login(PASSWORD)
+    open_notebook(browser, front_end)
+    start(browser, 0)
+    browser.page.close()
+    alice.sh("sleep 2; touch enough")
+    alice.sh("until grep -q '\"execution_count\": 1' run.ipynb; do sleep 0.2; done", timeout=60)
+    cell = on_disk(alice, 0)
+    assert is_complete(printed(cell))
+    assert cell["execution_count"] == 1
+    assert len(cell["outputs"]) == 1
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_a_page_reloaded_during_a_run_shows_what_was_printed_and_goes_on_live(
+    browser: Browser, alice: Person, front_end: str
+):
+    make_notebook(alice, PRINTS)
+    browser.login(PASSWORD)
+    open_notebook(browser, front_end)
+    start(browser, 0)
+    browser.page.reload(wait_until="load")
+    output = cell_of(browser, 0).locator(".jp-OutputArea-output").first
+    expect(output).to_contain_text("5")
+    expect(cell_of(browser, 0).locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\*\]:"))
+    seen = numbers(output.inner_text())[-1]
+    expect(output).to_contain_text(f"\n{seen + 100}\n")
+    browser.screenshot(f"reloaded-{front_end}")
+    alice.sh("touch enough")
+    expect(cell_of(browser, 0).locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[1\]:"))
+    assert is_complete("\n".join(cell_of(browser, 0).locator(".jp-OutputArea-output").all_inner_texts()))
+    browser.page.keyboard.press("Control+s")
+    alice.sh("until grep -q '\"execution_count\": 1' run.ipynb; do sleep 0.2; done", timeout=60)
+    assert is_complete(printed(on_disk(alice, 0)))
+    expect(browser.page.get_by_text("File Changed")).to_have_count(0)
+
+
+def test_a_tab_that_was_away_saves_without_a_question(browser: Browser, box: Box, alice: Person):
+    """We have written to the notebook meanwhile; nobody else has."""
+    make_notebook(alice, PRINTS)
+    browser.login(PASSWORD)
+    open_notebook(browser, "lab")
+    start(browser, 0)
+    browser.page.keyboard.press("Control+s")
+    with browser.offline():
+        # Its connection breaks: Apache forgets it, as it would after a while.
+        box.sh("systemctl restart apache2")
+        alice.sh("touch enough")
+        alice.sh("until grep -q '\"execution_count\": 1' run.ipynb; do sleep 0.2; done", timeout=60)
+    expect(cell_of(browser, 0).locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[1\]:"))
+    assert is_complete("\n".join(cell_of(browser, 0).locator(".jp-OutputArea-output").all_inner_texts()))
+    before = alice.sh("stat -c %Y.%i run.ipynb; sleep 1.1")
+    browser.page.keyboard.press("Control+s")
+    alice.sh(f'until [ "$(stat -c %Y.%i run.ipynb)" != {before} ]; do sleep 0.2; done', timeout=60)
+    expect(browser.page.locator(".jp-Dialog")).to_have_count(0)
+    assert is_complete(printed(on_disk(alice, 0)))
+
+
+def test_a_terminal_goes_on_too(browser: Browser, box: Box, alice: Person):
+    browser.login(PASSWORD)
+    browser.open_terminal()
+    browser.page.keyboard.type("mark=still-$((40 + 2))\n")
+    box.sh("systemctl restart jupyter-remote")
+    browser.page.keyboard.type("echo $mark > mark.txt\n")
+    alice.sh("until grep -q still-42 mark.txt; do sleep 0.2; done", timeout=60)
