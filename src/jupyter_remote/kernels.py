@@ -32,6 +32,8 @@ _PATIENCE = 5.0
 _CONTROL = 4
 #: struct ucred: pid, uid, gid
 _PEER = struct.Struct("=iII")
+#: What keepers keep; each has a directory of that name, in the plural.
+_KINDS = ("kernel", "terminal")
 #: Characters of an id that are shown, at least; more where two begin alike.
 _SHORT = 8
 
@@ -115,7 +117,8 @@ def find(runtime: Path, sessions: Path) -> list[Kept]:
         except Silent as silent:
             # Without a process it is what a keeper left behind that was killed: the server removes it.
             if silent.keeper is not None:
-                found.append(Kept(control.parent.name, "kernel", notebooks.get(control.parent.name, ""), "", "hangs"))
+                name, kind = control.parent.name, control.parent.parent.name.removesuffix("s")
+                found.append(Kept(name, kind, notebooks.get(name, ""), "", "hangs"))
             continue
         found.append(_kept(status, notebooks))
     return sorted(found, key=lambda one: (one.started or 0, one.id))
@@ -143,11 +146,11 @@ def interrupt(runtime: Path, one: Kept) -> None:
 
 
 def _directory(runtime: Path, one: Kept) -> Path:
-    return runtime / "kernels" / one.id
+    return runtime / f"{one.kind}s" / one.id
 
 
 def _controls(runtime: Path) -> list[Path]:
-    return sorted((runtime / "kernels").glob(f"*/{wire.CONTROL}"))
+    return sorted(control for kind in _KINDS for control in runtime.glob(f"{kind}s/*/{wire.CONTROL}"))
 
 
 def _kept(status: dict[str, Any], notebooks: dict[str, str]) -> Kept:
