@@ -15,6 +15,7 @@ import pytest
 import websocket
 from running import HASH, OLD_HASH, Browser, Running
 
+from jupyter_remote import kernels
 from tests.client import PATIENCE, TerminalSocket
 
 RESTARTS = {
@@ -167,6 +168,17 @@ def test_what_is_found_after_a_reboot_is_removed(server: Running, browser: Brows
 
 
 # -- the end -----------------------------------------------------------------------------------------
+
+
+def test_the_command_lists_and_ends_terminals_too(server: Running, browser: Browser):
+    terminal = browser.open_terminal()
+    shell = int(terminal.run("echo $$"))
+    (kept,) = kernels.find(server.runtime, server.state / "sessions.sqlite")
+    assert (kept.kind, kept.id, kept.connections, kept.state) == ("terminal", terminal.name, 1, "idle")
+    kernels.ask(server.runtime / "terminals" / kept.id / "control", op="end", to_the_end=True)
+    assert not is_running(shell)
+    wait_until(lambda: names(browser) == [], "it is still listed")
+    assert left_over(server) == []
 
 
 @pytest.mark.parametrize("restarted", [False, True])
