@@ -150,9 +150,9 @@
     kernel.iopubMessage.connect(listen);
     await panel.context.ready;
     await panel.revealed;
-    const { serverSettings } = kernel;
-    const url = `${serverSettings.baseUrl}api/kernels/${encodeURIComponent(kernel.id)}/running`;
-    const answer = await serverSettings.fetch(url, { ...serverSettings.init, cache: 'no-store' });
+    const { baseUrl, fetch, init } = kernel.serverSettings;
+    const url = `${baseUrl}api/kernels/${encodeURIComponent(kernel.id)}/running`;
+    const answer = await fetch(url, { ...init, cache: 'no-store' });
     const found = new Map();
     for (const run of answer.ok ? await answer.json() : []) {
       const cell = panel.content.widgets.find(({ model }) => model.id === run.cell && model.type === 'code');
