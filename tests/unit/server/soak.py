@@ -93,18 +93,26 @@ class _Reader(threading.Thread):
 
 
 def soak(
-    server: Running, stop: Path, *, kernels: int, restarts: int, pause: float = 0.01, say: Callable[[str], None] = print
+    server: Running,
+    stop: Path,
+    *,
+    kernels: int,
+    restarts: int,
+    pause: float = 0.01,
+    name: str = "python3",
+    say: Callable[[str], None] = print,
 ) -> Tally:
     """Start kernels on a server that runs, restart it, and count.
 
     :param stop: a path that the kernels see, where nothing is yet.
     :param pause: seconds between two lines of a kernel.
+    :param name: of the kernelspec.
     """
     tally = Tally(kernels, restarts)
     with server.owner() as browser:
         readers, sessions = [], {}
         for number in range(kernels):
-            body = {"path": f"{number}.ipynb", "name": "", "type": "notebook", "kernel": {"name": "python3"}}
+            body = {"path": f"{number}.ipynb", "name": "", "type": "notebook", "kernel": {"name": name}}
             session = browser.api("POST", "sessions", body)
             sessions[session["id"]] = session["kernel"]["id"]
             kernel = browser.connect(session["kernel"]["id"])
