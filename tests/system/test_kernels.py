@@ -255,8 +255,35 @@ def test_after_a_reboot_nothing_stale_is_listed(box: Box, client: MakeClient):
     box.reboot()
     assert visitor.api("GET", "kernels") == visitor.api("GET", "sessions") == []
     assert listed(box) == []
-    assert box.sh(f"find {STATE} {RUNTIME} -mindepth 1") == ""
+    box.sh(f'until [ -z "$(find {STATE} {RUNTIME} -mindepth 1)" ]; do sleep 0.1; done', timeout=60)
     assert visitor.start_kernel().execute("6 * 7").value == "42"
+
+
+#: packages of kernels that have nothing to do with Python; a cell, what it shows, one that never ends
+OTHERS = {
+    "xeus-gp": ("xeus-gp", "x = 41", "x + 1", "42", "while(1,)"),
+    "ir": ("r-cran-irkernel", "x <- 41", "cat(x + 1)", "42", "repeat {}"),
+}
+
+
+@pytest.mark.one_release
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_kernel_of_another_language_runs_survives_and_is_interrupted(box: Box, client: MakeClient, name: str):
+    package, sets, shows, answer, never_ends = OTHERS[name]
+    box.sh(f"apt-get -qq update && apt-get -qq install --yes --no-install-recommends {package}", env=NONINTERACTIVE)
+    kernel = client(box).login(PASSWORD).start_kernel(name)
+    kernel.execute(sets)
+    box.sh("systemctl restart jupyter-remote")
+    assert answer in str(kernel.execute(shows).messages)
+    endless = kernel.submit(never_ends)
+    while kernel.receive()["content"].get("execution_state") != "busy":
+        pass
+    box.sh("systemctl kill --signal=KILL jupyter-remote.service")
+    # An interrupt that comes before the kernel has begun is no interrupt of the cell.
+    time.sleep(1)
+    kernel.interrupt()
+    kernel.result(endless)
+    assert answer in str(kernel.execute(shows).messages)
 
 
 @pytest.mark.one_release

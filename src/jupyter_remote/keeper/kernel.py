@@ -68,6 +68,7 @@ class Kernel:
             self.signer,
             changed,
         )
+        self._sockets = _short_directory() + "/k"
         self._context = zmq.Context()
         self._context.setsockopt(zmq.MAX_SOCKETS, 64)
         self._front = self._open_front()
@@ -86,7 +87,11 @@ class Kernel:
         self._heard_iopub = self._answered = False
         self._start = 0.0
         self._disk_failed = False
-        self.start(order["start"])
+        try:
+            self.start(order["start"])
+        except OSError:
+            self._remove_sockets()
+            raise
 
     # -- sockets -------------------------------------------------------------------------------------
 
@@ -119,7 +124,7 @@ class Kernel:
                 socket.subscribe(b"")
             else:
                 socket.identity = _OURSELVES
-            socket.connect(f"ipc://{self._runtime}/kernel-{port}")
+            socket.connect(f"ipc://{self._sockets}-{port}")
             self._back[channel] = socket
             self._loop.watch(socket, lambda _, channel=channel: self._from_kernel(channel))  # type: ignore[misc]
 
@@ -143,13 +148,13 @@ class Kernel:
         file = f"{self._runtime}/kernel.json"
         for port in PORTS.values():
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{self._runtime}/kernel-{port}")
+                os.unlink(f"{self._sockets}-{port}")
         _write_private(
             file,
             json.dumps(
                 {
                     "transport": "ipc",
-                    "ip": f"{self._runtime}/kernel",
+                    "ip": self._sockets,
                     "key": self._key,
                     "signature_scheme": "hmac-sha256",
                     "kernel_name": self.memo.get("kernel_name", ""),
@@ -399,6 +404,14 @@ class Kernel:
         for socket in self._front.values():
             socket.close()
         self._context.term()
+        self._remove_sockets()
+
+    def _remove_sockets(self) -> None:
+        for port in PORTS.values():
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self._sockets}-{port}")
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(self._sockets))
 
 
 def _without_loss(argv: list[str]) -> list[str]:
@@ -416,6 +429,18 @@ def _size(size: int | None) -> str:
     while value >= 1024 and (larger := next(units, "")):
         value, unit = value / 1024, larger
     return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
+
+
+def _short_directory() -> str:
+    """A new directory that nobody else can enter, for the kernel's sockets.
+
+    xeus reads an address back into 32 bytes, and ends where it does not fit.
+    """
+    while True:
+        directory = f"/tmp/k{os.urandom(4).hex()}"
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory, 0o700)
+            return directory
 
 
 def _write_private(path: str, text: str) -> None:

@@ -365,6 +365,18 @@ def test_only_the_owner_gets_at_its_files(kept: Kept):
         assert directory.stat().st_mode & 0o077 == 0, directory
 
 
+def test_the_kernels_own_sockets_have_short_names_in_a_directory_that_nobody_else_can_enter(kept: Kept):
+    """xeus has room for 32 bytes of an address."""
+    kept.open().execute("1")
+    ip = Path(json.loads((kept.runtime / "kernel.json").read_text())["ip"])
+    assert len(f"ipc://{ip}-5") < 32
+    assert ip.parent.stat().st_mode & 0o077 == 0
+    with kept.control() as control:
+        control.ask("end")
+    kept.process.wait(PATIENCE)
+    assert not ip.parent.exists()
+
+
 def test_it_imports_nothing_of_the_package_but_itself(kept: Kept):
     """The package is replaced below it in an upgrade."""
     kept.open().execute("1")

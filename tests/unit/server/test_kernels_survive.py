@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -178,7 +179,8 @@ def test_without_anybody_to_keep_them_kernels_end_with_the_server(make_server: C
         pid = ask_keeper(server, kernel.id)["pid"]
         assert server.stop() == 0
     assert not Path(f"/proc/{pid}").exists()
-    assert list((server.runtime / "kernels").iterdir()) == list((server.state / "kernels").iterdir()) == []
+    assert not list((server.runtime / "kernels").iterdir())
+    wait_until(lambda: not list((server.state / "kernels").iterdir()), "the journal stays")
     assert not list(server.runtime.glob("kernel-*.json"))
 
 
@@ -244,7 +246,8 @@ def test_shutdown_after_a_restart_leaves_nothing(server: Running):
             browser.connect(kernel_id)
         assert refused.value.status_code == 404
     assert not Path(f"/proc/{pid}").exists()
-    assert list((server.runtime / "kernels").iterdir()) == list((server.state / "kernels").iterdir()) == []
+    assert not list((server.runtime / "kernels").iterdir())
+    wait_until(lambda: not list((server.state / "kernels").iterdir()), "the journal stays")
     assert not list(server.runtime.glob("kernel-*.json"))
 
 
@@ -404,7 +407,8 @@ def test_after_a_reboot_nothing_is_left(server: Running):
         wait_until(lambda: _keeper_of(server, session["kernel"]["id"]) is None, "it lives")
         server.start().wait_until_ready()
         assert browser.api("GET", "sessions") == browser.api("GET", "kernels") == []
-    assert list((server.runtime / "kernels").iterdir()) == list((server.state / "kernels").iterdir()) == []
+    assert not list((server.runtime / "kernels").iterdir())
+    wait_until(lambda: not list((server.state / "kernels").iterdir()), "the journal stays")
     assert not list(server.runtime.glob("kernel-*.json"))
 
 
@@ -419,6 +423,126 @@ def test_a_damaged_list_of_sessions_does_not_stop_the_server(server: Running):
         server.stop()
     with sqlite3.connect(file) as connection:
         assert len(connection.execute("SELECT * FROM session").fetchall()) == 1
+
+
+# -- output that nobody sees -------------------------------------------------------------------------
+
+
+def write_notebook(server: Running, *sources: str) -> Path:
+    """``some.ipynb`` with these cells, whose ids are c0, c1 …"""
+    cells = [
+        {"cell_type": "code", "id": f"c{n}", "source": source, "metadata": {}, "outputs": [], "execution_count": None}
+        for n, source in enumerate(sources)
+    ]
+    path = server.home / "some.ipynb"
+    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+def submit_cell(kernel: Kernel, number: int, source: str) -> str:
+    """Run a cell as JupyterLab does, which says which one it is; returns the request's id."""
+    name = uuid.uuid4().hex
+    header = {"msg_id": name, "msg_type": "execute_request", "username": "", "session": kernel.session}
+    content = {"code": source, "silent": False, "store_history": True, "allow_stdin": True}
+    message = {"header": header | {"version": "5.3"}, "parent_header": {}, "metadata": {"cellId": f"c{number}"}}
+    kernel.channels.send(json.dumps({**message, "content": content, "channel": "shell", "buffers": []}))
+    return name
+
+
+def printed(path: Path, number: int = 0) -> str:
+    """What a cell of the file has printed."""
+    try:
+        outputs = json.loads(path.read_text())["cells"][number]["outputs"]
+    except ValueError:
+        # Jupyter writes a file in place.
+        return ""
+    return "".join(text for output in outputs for text in output.get("text", ()))
+
+
+def test_a_cell_that_ends_after_its_tab_was_closed_has_its_output_in_the_file(server: Running):
+    source = "import time\nfor i in range(50): print(i, flush=True); time.sleep(0.02)"
+    path = write_notebook(server, source, "print('next')")
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        kernel = browser.connect(open_notebook(browser)["kernel"]["id"])
+        submit_cell(kernel, 0, source)
+        submit_cell(kernel, 1, "print('next')")
+        while kernel.receive()["msg_type"] != "stream":
+            pass
+        kernel.channels.close()
+        wait_until(lambda: printed(path, 1), "the second cell has no output")
+        assert printed(path) == "".join(f"{i}\n" for i in range(50))
+        assert printed(path, 1) == "next\n"
+        assert [cell["execution_count"] for cell in json.loads(path.read_text())["cells"]] == [1, 2]
+
+
+def test_what_was_printed_while_no_server_ran_is_in_the_file(server: Running):
+    source = "import time; time.sleep(1); print('late')"
+    path = write_notebook(server, source)
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        kernel = browser.connect(open_notebook(browser)["kernel"]["id"])
+        submit_cell(kernel, 0, source)
+        kernel.channels.close()
+        server.signal(signal.SIGKILL)
+        server.wait()
+        wait_until(lambda: ask_keeper(server, kernel.id)["execution_state"] == "idle", "it does not end")
+        assert printed(path) == ""
+        server.start().wait_until_ready()
+        wait_until(lambda: printed(path) == "late\n", "it is not in the file")
+
+
+def test_what_was_printed_before_the_machine_went_down_is_in_the_file(server: Running):
+    source = (
+        "import os, time\nwhile not os.path.exists('down'): time.sleep(0.01)\n"
+        "print('late', flush=True)\nopen('printed', 'w').close()\ntime.sleep(1000)"
+    )
+    path = write_notebook(server, source)
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        kernel = browser.connect(open_notebook(browser)["kernel"]["id"])
+        submit_cell(kernel, 0, source)
+        kernel.channels.close()
+        server.stop()
+        (server.home / "down").touch()
+        wait_until((server.home / "printed").exists, "it prints nothing")
+        assert printed(path) == ""
+        status = ask_keeper(server, kernel.id)
+        for pid in (status["keeper"], status["pid"]):
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: _keeper_of(server, kernel.id) is None, "it lives")
+        shutil.rmtree(server.runtime / "kernels")
+        server.start().wait_until_ready()
+        wait_until(lambda: printed(path) == "late\n", "it is not in the file")
+        wait_until(lambda: not list((server.state / "kernels").iterdir()), "the journal stays")
+
+
+def test_a_page_that_is_loaded_during_a_run_is_told_what_runs_and_starts_where_it_was_loaded(server: Running):
+    source = "print('before', flush=True); input(); print('after')"
+    write_notebook(server, source, "print('next')")
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        kernel = browser.connect(open_notebook(browser)["kernel"]["id"])
+        running, queued = submit_cell(kernel, 0, source), submit_cell(kernel, 1, "print('next')")
+        while kernel.receive()["msg_type"] != "input_request":
+            pass
+        loaded = browser.api("GET", "contents/some.ipynb?type=notebook&content=1&hash=1")
+        assert [output["text"] for output in loaded["content"]["cells"][0]["outputs"]] == ["before\n"]
+        runs = browser.api("GET", f"kernels/{kernel.id}/running")
+        assert [(run["request"], run["cell"], run["begun"]) for run in runs] == [
+            (running, "c0", True),
+            (queued, "c1", False),
+        ]
+        kernel.send("stdin", "input_reply", {"value": ""})
+        assert kernel.result(queued).text == "next\n"
+        # It connects late: nothing of what came between is missing, and nothing of before is there again.
+        address = f"api/kernels/{kernel.id}/channels?session_id=late&after=0"
+        late = Kernel(browser, kernel.id, "late", browser.websocket(address))
+        texts = ""
+        while "next" not in texts:
+            texts += late.receive()["content"].get("text", "")
+        assert texts == "after\nnext\n"
+        assert browser.get(f"api/kernels/{uuid.uuid4()}/running").status_code == 404
 
 
 # -- starting and connecting -------------------------------------------------------------------------
