@@ -2,7 +2,7 @@
 # Everything that the tests need, then the tests.
 #
 #   sudo ./test.sh                    all of them
-#   ./test.sh unit                    those that need no root, in seconds
+#   ./test.sh unit                    those that need no root
 #   sudo ./test.sh system -k reboot   booted Debian systems; what follows goes to pytest
 #   sudo ./test.sh browser --suite trixie
 #

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import time
 from typing import Any
 
@@ -217,7 +218,9 @@ class Kernel:
         memory = self._cgroup.memory()
         if memory is not None and memory.killed > self._oom_kills:
             self._oom_kills = memory.killed
-            self._tell_of_memory(memory)
+            # Else it was another process that has gone over the limit, some time ago.
+            if code == -signal.SIGKILL:
+                self._tell_of_memory(memory)
         print(f"the kernel has ended with {code}", flush=True)
         self._changed(True)
 
