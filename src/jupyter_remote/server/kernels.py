@@ -186,6 +186,8 @@ class Kernels(AsyncMappingKernelManager):
         super().__init__(**kwargs)  # type: ignore[no-untyped-call]
         self.keepers: Keepers = cast("JupyterRemote", self.parent).keepers
         self._ends: set[asyncio.Task[None]] = set()
+        if self.allowed_message_types or not self.allow_tracebacks:
+            self.log.warning("allowed_message_types and allow_tracebacks have no effect: keepers do not know them.")
 
     @property
     def saver(self) -> Saver:

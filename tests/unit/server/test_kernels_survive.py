@@ -127,6 +127,52 @@ def test_input_waits_over_a_restart(server: Running):
         assert "hello you" in kernel.result(asked).text
 
 
+def until(kernel: Kernel, kind: str, **content: Any) -> dict[str, Any]:
+    """The content of the next message of this kind whose content has these values."""
+    while True:
+        message = kernel.receive()
+        found = message["content"]
+        if message["msg_type"] == kind and all(found.get(name) == value for name, value in content.items()):
+            return found
+
+
+def test_widgets_and_the_debugger_go_on_after_a_restart(server: Running):
+    """What they are made of: a comm that the kernel has opened, and the debugger's requests and events."""
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        kernel = browser.start_kernel()
+        kernel.submit(
+            "from comm import create_comm\nwidget = create_comm(target_name='widget', data={'value': 1})\n"
+            "widget.on_msg(lambda message: widget.send({'got': message['content']['data']}))"
+        )
+        comm = until(kernel, "comm_open")["comm_id"]
+        kernel.send("control", "debug_request", request(1, "initialize", {"adapterID": "", "pathFormat": "path"}))
+        assert until(kernel, "debug_reply", request_seq=1)["success"]
+        kernel.send("control", "debug_request", request(2, "attach", {}))
+        until(kernel, "debug_event", event="initialized")
+        server.restart()
+        kernel.send("shell", "comm_msg", {"comm_id": comm, "data": {"value": 2}})
+        assert until(kernel, "comm_msg")["data"] == {"got": {"value": 2}}
+        source = "x = 1\ny = x + 1"
+        kernel.send("control", "debug_request", request(3, "dumpCell", {"code": source}))
+        file = until(kernel, "debug_reply", request_seq=3)["body"]["sourcePath"]
+        where = {"source": {"path": file}, "breakpoints": [{"line": 2}], "sourceModified": False}
+        kernel.send("control", "debug_request", request(4, "setBreakpoints", where))
+        assert until(kernel, "debug_reply", request_seq=4)["success"]
+        kernel.send("control", "debug_request", request(5, "configurationDone", {}))
+        until(kernel, "debug_reply", request_seq=5)
+        cell = kernel.submit(source)
+        stopped = until(kernel, "debug_event", event="stopped")["body"]
+        assert stopped["reason"] == "breakpoint"
+        kernel.send("control", "debug_request", request(6, "continue", {"threadId": stopped["threadId"]}))
+        assert kernel.result(cell).error is None
+
+
+def request(number: int, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Of the Debug Adapter Protocol."""
+    return {"type": "request", "seq": number, "command": command, "arguments": arguments}
+
+
 def test_a_new_tab_talks_to_a_kernel_of_before(server: Running):
     server.start().wait_until_ready()
     with server.owner() as browser:
