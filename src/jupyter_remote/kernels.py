@@ -145,6 +145,14 @@ def interrupt(runtime: Path, one: Kept) -> None:
             raise Silent(f"the kernel has not answered for {_PATIENCE:.0f} s")
 
 
+def stop(runtime: Path, one: Kept) -> None:
+    """End it. What a kernel has said and nobody has seen is left to the server, which writes it to the notebook.
+
+    :raises Silent: it cannot be done, or nobody answers.
+    """
+    ask(_directory(runtime, one) / wire.CONTROL, op="end", keep=one.kind == "kernel", to_the_end=True)
+
+
 def _directory(runtime: Path, one: Kept) -> Path:
     return runtime / f"{one.kind}s" / one.id
 
@@ -252,9 +260,7 @@ def _stop(arguments: argparse.Namespace) -> int:
     place = _as_owner()
     found = _all(place)
     wanted = found if arguments.all else _named(arguments.ids, found)
-    return _each(
-        wanted, "stopped", lambda one: ask(_directory(place.runtime, one) / wire.CONTROL, op="end", to_the_end=True)
-    )
+    return _each(wanted, "stopped", lambda one: stop(place.runtime, one))
 
 
 def _each(wanted: Iterable[Kept], done: str, operation: Callable[[Kept], object]) -> int:

@@ -131,12 +131,12 @@ class Keeper:
         return {}
 
     def _end(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
-        del line, files
-        self._finish()
+        del files
+        self._finish(keep=bool(line.get("keep")))
         return {}
 
-    def _finish(self) -> None:
-        self.done = True
+    def _finish(self, keep: bool = False) -> None:
+        self.done = not keep
         self._loop.stop()
 
     def close(self) -> None:

@@ -35,7 +35,8 @@ a server understands the keepers of the version before its own. Unknown fields a
                   keeper talks to the browser from now on. ``after`` (optional): the page counts, and has the
                   journal up to this number; it gets the number of each record as ``jupyter_remote`` in the
                   message's metadata. ``early`` is what the browser had sent already.
-   ``end``        → kills what still runs, removes its directories, ends. The answer comes before.
+   ``end``        ``{"keep": BOOL}`` (optional) → kills what still runs, removes its directories, ends. The answer
+                  comes before. With ``keep`` the journal stays: the server has not read it to its end.
 
    The status: ``{"wire": 1, "kind": …, "id": …, "unit": UNIT, "pid": PID or null, "returncode": N or null,
    "started": TIME, "execution_state": …, "activity": TIME, "connections": N, "sequence": N, "delivered": N,

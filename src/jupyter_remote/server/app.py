@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +131,8 @@ class JupyterRemote(ServerApp):
     async def _bury(self) -> None:
         """Save what kernels have said that are gone with their keepers, and remove what is left of them."""
         for name, notebook in self._unburied.items():
-            status = {"sequence": sys.maxsize, "execution_state": "dead"}
-            self.saver.status(name, self.keepers.journal(name), notebook, status)
-            await self.saver.finish(name)
+            self.saver.status(name, self.keepers.journal(name), notebook, {"execution_state": "dead"})
+            await self.saver.finish(name, gone=True)
             self.keepers.remove(name)
 
     def _is_watched(self) -> bool:

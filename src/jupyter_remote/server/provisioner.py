@@ -102,6 +102,8 @@ class Provisioner(KernelProvisionerBase):
         return self.keeper
 
     async def _order(self, start: dict[str, Any]) -> Keeper:
+        # The journal of a keeper that was killed goes too, and the next one counts from the beginning.
+        await self.kernel.kernels.saver.finish(str(self.kernel_id), gone=True)
         key = self.kernel.session.key.decode()
         told = self.keepers.instance
         return await self.keepers.order(
@@ -143,7 +145,7 @@ class Provisioner(KernelProvisionerBase):
             return
         keeper, self.keeper = self.keeper, None
         # The journal goes with the keeper.
-        await self.kernel.kernels.saver.finish(str(self.kernel_id))
+        await self.kernel.kernels.saver.finish(str(self.kernel_id), gone=keeper.is_gone)
         await keeper.end()
         if keeper.is_gone:
             self.keepers.remove(str(self.kernel_id))

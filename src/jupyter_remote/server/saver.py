@@ -25,6 +25,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -222,11 +223,16 @@ class Saver:
             runs = [run for run in kernel.outputs.all() if _is_open(run, kernel.loaded)]
             return sorted(runs, key=lambda run: run.asked)
 
-    async def finish(self, kernel_id: str) -> None:
-        """A kernel is to end: write what is left, and forget it. Before its keeper removes the journal."""
+    async def finish(self, kernel_id: str, gone: bool = False) -> None:
+        """A kernel is to end: write what is left, and forget it. Before its keeper removes the journal.
+
+        :param gone: its keeper has ended already. No page is connected, and how much it has said nobody tells.
+        """
         kernel = self._kernels.get(kernel_id)
         if kernel is None:
             return
+        if gone:
+            kernel.connections, kernel.sequence = 0, sys.maxsize
         try:
             for _ in range(LONGEST_END):
                 await self._write_now(kernel)

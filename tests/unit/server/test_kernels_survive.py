@@ -563,6 +563,42 @@ def test_what_was_printed_before_the_machine_went_down_is_in_the_file(server: Ru
         wait_until(lambda: not list((server.state / "kernels").iterdir()), "the journal stays")
 
 
+def test_output_of_after_its_keeper_was_killed_and_of_before_is_in_the_file(server: Running):
+    path = write_notebook(server, "print('before')", "print('after')")
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        kernel = browser.connect(open_notebook(browser)["kernel"]["id"])
+        kernel.result(submit_cell(kernel, 0, "print('before')"))
+        keeper = ask_keeper(server, kernel.id)["keeper"]
+        os.kill(keeper, signal.SIGKILL)
+        wait_until(lambda: _keeper_of(server, kernel.id) not in (None, keeper), "there is no new keeper")
+        again = wait_until(lambda: _try_to_connect(browser, kernel.id), "nobody takes the websocket")
+        again.result(submit_cell(again, 1, "print('after')"))
+        again.channels.close()
+        wait_until(lambda: printed(path, 1) == "after\n", "what came after is not in the file")
+        assert printed(path) == "before\n"
+
+
+@pytest.mark.parametrize("with_server", [True, False])
+def test_what_a_kernel_has_printed_that_is_stopped_by_command_is_in_the_file(server: Running, with_server: bool):
+    source = "print('early', flush=True)\nopen('printed', 'w').close()\nimport time; time.sleep(1000)"
+    path = write_notebook(server, source)
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        kernel = browser.connect(open_notebook(browser)["kernel"]["id"])
+        submit_cell(kernel, 0, source)
+        wait_until((server.home / "printed").exists, "it prints nothing")
+        if not with_server:
+            server.signal(signal.SIGKILL)
+            server.wait()
+        assert ask_keeper(server, kernel.id, "end", keep=True)["ok"]
+        wait_until(lambda: _keeper_of(server, kernel.id) is None, "it lives")
+        if not with_server:
+            server.start().wait_until_ready()
+        wait_until(lambda: printed(path) == "early\n", "it is not in the file")
+        wait_until(lambda: not list((server.state / "kernels").iterdir()), "the journal stays")
+
+
 def test_a_page_that_is_loaded_during_a_run_is_told_what_runs_and_starts_where_it_was_loaded(server: Running):
     source = "print('before', flush=True); input(); print('after')"
     write_notebook(server, source, "print('next')")
