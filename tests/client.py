@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,18 @@ import websocket
 
 #: seconds without any answer after which something hangs
 PATIENCE = 120
+
+
+def wait_until(what: Callable[[], Any], why: str) -> Any:
+    """The first true answer.
+
+    :raises AssertionError: there is none; with *why*.
+    """
+    give_up = time.monotonic() + PATIENCE
+    while not (answer := what()):
+        assert time.monotonic() < give_up, why
+        time.sleep(0.05)
+    return answer
 
 
 class _At(httpx.HTTPTransport):

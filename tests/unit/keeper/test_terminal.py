@@ -19,7 +19,7 @@ import websocket
 from kept import Kept
 
 from jupyter_remote.keeper.terminal import CHUNK, SCROLLBACK, SURPLUS, Scrollback
-from tests.client import PATIENCE, TerminalSocket
+from tests.client import PATIENCE, TerminalSocket, wait_until
 
 #: What the shell says when it waits for a line.
 PROMPT = "ready> "
@@ -120,15 +120,6 @@ def make_shell(make_kept: Callable[..., Kept], tmp_path: Path):
 @pytest.fixture
 def shell(make_shell: Callable[..., Shell]) -> Shell:
     return make_shell()
-
-
-def wait_until(what: Callable[[], Any], why: str) -> Any:
-    """The first true answer."""
-    give_up = time.monotonic() + PATIENCE
-    while not (answer := what()):
-        assert time.monotonic() < give_up, why
-        time.sleep(0.02)
-    return answer
 
 
 def memory_of(pid: int) -> int:

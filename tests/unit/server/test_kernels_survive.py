@@ -11,7 +11,6 @@ import socket
 import sqlite3
 import stat
 import struct
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ import websocket
 from jupyter_client.blocking.client import BlockingKernelClient
 from running import PASSWORD, Browser, Running, say
 
-from tests.client import PATIENCE, Kernel
+from tests.client import PATIENCE, Kernel, wait_until
 
 RESTARTS = {
     "planned": lambda server: server.stop(),
@@ -45,15 +44,6 @@ def ask_keeper(server: Running, kernel_id: str, op: str = "status", **fields: An
         connection.connect(str(server.runtime / "kernels" / kernel_id / "control"))
         connection.sendall(json.dumps({"op": op, **fields}).encode() + b"\n")
         return json.loads(connection.makefile().readline())
-
-
-def wait_until(what: Callable[[], Any], why: str) -> Any:
-    """The first true answer."""
-    give_up = time.monotonic() + PATIENCE
-    while not (answer := what()):
-        assert time.monotonic() < give_up, why
-        time.sleep(0.05)
-    return answer
 
 
 def kernels(browser: Browser) -> dict[str, dict[str, Any]]:

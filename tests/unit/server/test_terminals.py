@@ -16,7 +16,7 @@ import websocket
 from running import HASH, OLD_HASH, Browser, Running
 
 from jupyter_remote import kernels
-from tests.client import PATIENCE, TerminalSocket
+from tests.client import PATIENCE, TerminalSocket, wait_until
 
 RESTARTS = {
     "planned": lambda server: server.stop(),
@@ -45,15 +45,6 @@ def names(browser: Browser) -> list[str]:
 def connect(browser: Browser, name: str) -> TerminalSocket:
     """Another tab."""
     return TerminalSocket(name, browser.websocket(f"terminals/websocket/{quote(name)}"))
-
-
-def wait_until(what: Callable[[], Any], why: str) -> Any:
-    """The first true answer."""
-    give_up = time.monotonic() + PATIENCE
-    while not (answer := what()):
-        assert time.monotonic() < give_up, why
-        time.sleep(0.05)
-    return answer
 
 
 def is_running(pid: int) -> bool:
