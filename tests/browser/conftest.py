@@ -28,3 +28,4 @@ def browser(box: Box, request: pytest.FixtureRequest) -> Iterator[Browser]:
         if request.node.stash.get(_FAILED, False):
             print(f"what it showed: {window.screenshot(f'failed-{request.node.name}')}")
             print("what the page complained of:", *window.complaints, sep="\n")
+            print("what it asked:", *window.page.locator(".jp-Dialog").all_inner_texts(), sep="\n")

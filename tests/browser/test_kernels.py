@@ -193,3 +193,24 @@ def test_a_terminal_goes_on_too(browser: Browser, box: Box, alice: Person):
     box.sh("systemctl restart jupyter-remote")
     browser.page.keyboard.type("echo $mark > mark.txt\n")
     alice.sh("until grep -q still-42 mark.txt; do sleep 0.2; done", timeout=60)
+
+
+@pytest.mark.one_release
+def test_after_a_reboot_the_notebook_says_that_its_kernel_is_gone_and_offers_another(
+    browser: Browser, box: Box, alice: Person
+):
+    make_notebook(alice, PRINTS)
+    browser.login(PASSWORD)
+    open_notebook(browser, "lab")
+    start(browser, 0)
+    box.reboot()
+    said = browser.page.get_by_text("The kernel of run.ipynb is gone").first
+    expect(said).to_be_visible()
+    browser.screenshot("rebooted")
+    seen = numbers(printed(on_disk(alice, 0)))
+    assert seen and seen == list(range(len(seen)))
+    alice.sh("touch enough")
+    browser.page.get_by_role("button", name="Start a new kernel").first.click()
+    browser.wait_for_kernel()
+    start(browser, 0)
+    expect(cell_of(browser, 0).locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[1\]:"))

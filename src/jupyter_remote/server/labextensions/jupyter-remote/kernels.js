@@ -6,6 +6,8 @@
 //   then. This has it say so, so that nothing comes twice: see keeper/browser.py.
 // * A page shows what cells print that it has started itself. This has it show also what runs already when
 //   it is loaded: see server/runs.py.
+// * A kernel that is gone, after a reboot for example, is "disconnected". This says so in words, and offers
+//   a new one.
 //
 // Written by hand as the container that a bundler would make of it: see loadComponent() and createModule()
 // in JupyterLab's bootstrap.js and index.out.js.
@@ -185,6 +187,64 @@
     }
   });
 
+  // -- kernels that are gone ---------------------------------------------------------------------------
+
+  const wait = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
+
+  // Whether the server says that there is no such kernel; it may be away itself meanwhile.
+  const isGone = async (id, context) => {
+    const { baseUrl, fetch, init } = context.session?.serverSettings ?? context.sessionManager.serverSettings;
+    try {
+      return (await fetch(`${baseUrl}api/kernels/${encodeURIComponent(id)}`, { ...init, cache: 'no-store' })).status === 404;
+    } catch {
+      return false;
+    }
+  };
+
+  // A new kernel for a notebook. Its session went with the old one, and JupyterLab does not know that yet.
+  const another = async (context, name) => {
+    context.session?.dispose();
+    await context.changeKernel({ name });
+  };
+
+  const ends = (INotebookTracker, Notification) => ({
+    id: 'jupyter-remote:ends',
+    description: 'Says that the kernel of a notebook is gone.',
+    autoStart: true,
+    requires: [INotebookTracker],
+    activate: (app, notebooks) => {
+      const look = async (panel, id, name) => {
+        const context = panel.sessionContext;
+        while (!panel.isDisposed && context.kernelDisplayStatus !== 'idle') {
+          if (await isGone(id, context)) {
+            Notification.warning(
+              // More than 140 characters would be cut off.
+              `The kernel of ${panel.context.localPath.split('/').pop()} is gone: the machine was restarted, or ` +
+                'somebody has stopped it. Its output is in the notebook.',
+              { autoClose: false, actions: [{ label: 'Start a new kernel', callback: () => another(context, name) }] }
+            );
+            return;
+          }
+          await wait(3000);
+        }
+      };
+      notebooks.widgetAdded.connect((_, panel) => {
+        let { id, name } = panel.sessionContext.session?.kernel ?? {};
+        let looking = false;
+        panel.sessionContext.kernelChanged.connect((_, { newValue }) => {
+          ({ id, name } = newValue ?? { id, name });
+        });
+        panel.sessionContext.connectionStatusChanged.connect(async (_, status) => {
+          if (status !== 'connected' && id && !looking) {
+            looking = true;
+            await look(panel, id, name);
+            looking = false;
+          }
+        });
+      });
+    }
+  });
+
   let scope;
   const shared = async name => {
     const [version] = Object.values(scope[name]);
@@ -198,7 +258,8 @@
     },
     get: async () => {
       const { INotebookTracker } = await shared('@jupyterlab/notebook');
-      const plugins = [list, connections, running(INotebookTracker)];
+      const { Notification } = await shared('@jupyterlab/apputils');
+      const plugins = [list, connections, running(INotebookTracker), ends(INotebookTracker, Notification)];
       return () => ({ __esModule: true, default: plugins });
     }
   };
