@@ -47,6 +47,8 @@ class Tab:
         self.session, self.kernel = made["id"], made["kernel"]["id"]
         self.connected = 0
         self._page = uuid.uuid4().hex
+        # as our pages do: up to this number it has everything
+        self._number = 0
         self._messages: list[dict] = []
         self._news = threading.Condition()
         self._closed = False
@@ -54,7 +56,7 @@ class Tab:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _connect(self) -> Kernel:
-        path = f"api/kernels/{self.kernel}/channels?session_id={self._page}"
+        path = f"api/kernels/{self.kernel}/channels?session_id={self._page}&after={self._number}"
         connected = Kernel(self.visitor, self.kernel, self._page, self.visitor.websocket(path))
         self.connected += 1
         return connected
@@ -70,6 +72,7 @@ class Tab:
                     if not self._closed:
                         self._channels = self._connect()
                 continue
+            self._number = message["metadata"].get("jupyter_remote", self._number)
             with self._news:
                 self._messages.append(message)
                 self._news.notify_all()

@@ -66,7 +66,7 @@ def _pack(value: Any) -> bytes:
 def to_browser(protocol: str, channel: str, frames: Sequence[bytes], number: int = 0) -> tuple[int, bytes]:
     """A kernel's message as a websocket message: (opcode, payload).
 
-    :param number: of the record, for a page that counts; it finds it at the beginning of the metadata.
+    :param number: of the record, for a page or program that counts; it finds it at the beginning of the metadata.
     """
     if protocol:
         if number:
@@ -75,6 +75,8 @@ def to_browser(protocol: str, channel: str, frames: Sequence[bytes], number: int
             frames = (b"", header, parent, b'{"jupyter_remote":%d%b%b' % (number, more, metadata[1:]), *rest)
         return websocket.BINARY, _to_v1(channel, frames[1:])
     header, parent, metadata, content = (json.loads(part) for part in frames[1:5])
+    if number:
+        metadata = {"jupyter_remote": number, **metadata}
     message = {
         "header": header,
         "msg_id": header["msg_id"],

@@ -212,6 +212,8 @@ class Run:
     replied: bool = False
     idle: bool = False
     count: int | None = None
+    #: the count that the kernel has told at the beginning; the cell gets it with the answer
+    announced: int | None = None
     area: Area = field(default_factory=Area)
     #: the cell's ``execution`` metadata; None when the front end does not record it
     timing: dict[str, str] | None = None
@@ -277,7 +279,7 @@ class Run:
 
 
 _KEPT = (
-    "id", "session", "cell", "code", "asked", "last", "begun", "replied", "idle", "count", "timing", "unhides",
+    "id", "session", "cell", "code", "asked", "last", "begun", "replied", "idle", "count", "announced", "timing", "unhides",
     "time", "saved", "loaded",
 )  # fmt: skip
 
@@ -463,6 +465,7 @@ class Outputs:
             if kind == "clear_output":
                 run.area.clear(bool(content.get("wait")))
             elif kind == "execute_input":
+                run.announced = content.get("execution_count")
                 if run.timing is not None:
                     run.timing["iopub.execute_input"] = header.get("date", "")
             elif display and kind == "display_data":

@@ -43,7 +43,7 @@ class RunningHandler(APIHandler):
                         "session": run.session,
                         "cell": run.cell,
                         "begun": run.begun,
-                        "count": run.count,
+                        "count": run.announced,
                     }
                     for run in runs
                 ]
