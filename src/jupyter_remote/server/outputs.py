@@ -279,8 +279,8 @@ class Run:
 
 
 _KEPT = (
-    "id", "session", "cell", "code", "asked", "last", "begun", "replied", "idle", "count", "announced", "timing", "unhides",
-    "time", "saved", "loaded",
+    "id", "session", "cell", "code", "asked", "last", "begun", "replied", "idle", "count", "announced", "timing",
+    "unhides", "time", "saved", "loaded",
 )  # fmt: skip
 
 
