@@ -40,8 +40,8 @@ _CONFIGURATION = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ipyke
 _NUDGE, _GIVE_UP = 0.2, 60.0
 
 #: Seconds between our looks at the memory of a kernel that works, the part of its limit from which on it is warned,
-#: and until it is certain that a kernel outlives somebody's death: its own comes to us a moment after it is counted.
-_LOOK, _NEAR, _OUTLIVES = 1.0, 0.9, 0.3
+#: and until a process that was ended has certainly begun to end: it is counted a moment before.
+_LOOK, _NEAR, _BEGINS = 1.0, 0.9, 0.3
 
 #: Messages read from one socket before the others get their turn.
 _TURN = 200
@@ -244,7 +244,7 @@ class Kernel:
             return
         self._loop.later(_LOOK, self._look_at_memory)
         if self._lost_somebody():
-            self._loop.later(_OUTLIVES, self._tell_of_the_lost)
+            self._loop.later(_BEGINS, self._tell_of_the_lost)
         if not self._warned and (used := self._cgroup.close_to_limit(_NEAR)) is not None:
             self._warned = True
             self.note(
@@ -261,8 +261,7 @@ class Kernel:
     def _tell_of_the_lost(self) -> None:
         """Somebody has died of the limit, and not the kernel."""
         memory = self._cgroup.memory()
-        runs = self.process is not None and self.process.returncode is None
-        if memory is None or memory.killed <= self._oom_kills or not runs:
+        if memory is None or memory.killed <= self._oom_kills or self.process is None or self.process.is_over:
             return
         self._oom_kills = memory.killed
         self.note(
