@@ -12,7 +12,7 @@ TOP = Path(__file__).resolve().parent.parent
 # In place of this directory, whose packaging/ would be taken for the library of that name.
 sys.path[:1] = [str(TOP / "src"), str(TOP / "tools"), str(TOP)]
 
-from lab import host, layers  # noqa: E402
+from lab import host, layers, vm  # noqa: E402
 
 from jupyter_remote.run import Mistake, ProcessFailed, say  # noqa: E402
 from tests import installed  # noqa: E402
@@ -20,7 +20,10 @@ from tests.conda import installer  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
-    """*arguments* are pytest's; ours among them are ``--suite`` and ``--no-build``. Returns the exit code."""
+    """*arguments* are pytest's; ours among them are ``--suite`` and ``--no-build``. Returns the exit code.
+
+    With ``--vm`` only the disk of the virtual machine is made, of the last release.
+    """
     chosen = installed.SUITES
     for position, argument in enumerate(arguments):
         if argument.startswith("--suite"):
@@ -28,7 +31,11 @@ def main(arguments: list[str]) -> int:
             chosen = (joined or arguments[position + 1]).split(",")
     try:
         host.require_root("booting systems")
-        host.require(*host.PACKAGES, *host.FILES)
+        if "--vm" in arguments:
+            deb = installed.deb(chosen[-1], build="--no-build" not in arguments)
+            vm.image(chosen[-1], installed.layer(chosen[-1], deb))
+            return 0
+        host.require(*host.PACKAGES.keys() - set(vm.PROGRAMS), *host.FILES)
         for suite in chosen:
             for layer in ("plain", "box"):
                 layers.ensure(suite, layer)

@@ -27,6 +27,7 @@ from lab.supervisor import Process
 
 if TYPE_CHECKING:
     from lab.terminal import Terminal
+    from lab.vm import Vm
 
 #: each box calls itself this, whatever it is called outside: what is frozen in one fits the next
 HOSTNAME = "box"
@@ -301,20 +302,16 @@ class Box:
         how = "--pty" if os.isatty(0) and os.isatty(1) else "--pipe"
         return subprocess.run(self._unit(how, "root", variables, line, None)).returncode
 
+    def run_as(
+        self, user: str, line: str, env: Mapping[str, str], input: str | None, timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a shell line in a unit of its own; what :class:`Person` does."""
+        return run(*self._unit("--pipe", user, env, line, timeout), check=False, input=input, timeout=timeout + 30)
+
     def _unit(self, how: str, user: str, env: Mapping[str, str], line: str, limit: float | None) -> list[str]:
-        """The command that runs *line* under the box's own systemd: right group, clean environment."""
+        """The command that runs *line* under the box's own systemd."""
         assert self._supervisor, "the box is switched off"
-        variables = {"LANG": "C.UTF-8", **({"HOME": "/root"} if user == "root" else {}), **env}
-        home = "/root" if user == "root" else f"/home/{user}"
-        return supervisor.enter(
-            self._leader,
-            "systemd-run", "--quiet", how, "--wait", "--collect", "--service-type=exec",
-            f"--property=WorkingDirectory=-{home}",
-            *([f"--uid={user}"] if user != "root" else []),
-            *([f"--property=RuntimeMaxSec={limit}"] if limit else []),
-            *(f"--setenv={key}={value}" for key, value in variables.items()),
-            "/bin/sh", "-c", line,
-        )  # fmt: skip
+        return supervisor.enter(self._leader, *transient_unit(how, user, env, line, limit))
 
     # -- files -----------------------------------------------------------------------------------
 
@@ -476,9 +473,9 @@ class Box:
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody in a box."""
+    """Somebody in a box, or in a virtual machine."""
 
-    box: Box
+    box: Box | Vm
     name: str
 
     def sh(
@@ -504,8 +501,7 @@ class Person:
         timeout: float = 600,
     ) -> subprocess.CompletedProcess[str]:
         """As :meth:`sh`, for what may fail."""
-        argv = self.box._unit("--pipe", self.name, env or {}, line, timeout)
-        return run(*argv, check=False, input=input, timeout=timeout + 30)
+        return self.box.run_as(self.name, line, env or {}, input, timeout)
 
     def read(self, inside: str) -> str:
         """A file's text, read with this person's rights.
@@ -513,6 +509,24 @@ class Person:
         :raises ProcessFailed: they may not, or it is not there.
         """
         return self.sh(f"cat '{inside}'")
+
+
+def transient_unit(how: str, user: str, env: Mapping[str, str], line: str, limit: float | None) -> list[str]:
+    """The command that runs *line* under systemd where it is run: right group, clean environment.
+
+    :param how: ``--pipe`` or ``--pty``.
+    :param limit: seconds.
+    """
+    home = "/root" if user == "root" else f"/home/{user}"
+    variables = {"LANG": "C.UTF-8", **({"HOME": "/root"} if user == "root" else {}), **env}
+    return [
+        "systemd-run", "--quiet", how, "--wait", "--collect", "--service-type=exec",
+        f"--property=WorkingDirectory=-{home}",
+        *([f"--uid={user}"] if user != "root" else []),
+        *([f"--property=RuntimeMaxSec={limit}"] if limit else []),
+        *(f"--setenv={key}={value}" for key, value in variables.items()),
+        "/bin/sh", "-c", line,
+    ]  # fmt: skip
 
 
 def up(name: str, suite: str, layer: str = "plain") -> Box:

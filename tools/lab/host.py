@@ -25,6 +25,9 @@ PACKAGES = {
     "patchelf": "patchelf",
     "strip": "binutils",
     "zstd": "zstd",
+    # virtual machines
+    "qemu-system-x86_64": "qemu-system-x86",
+    "mke2fs": "e2fsprogs",
 }
 #: file -> the package that has it, for what is not a program
 FILES = {

@@ -31,6 +31,8 @@ class Cgroup:
         :param limit: bytes of memory that the kernel and all that it starts may have together.
         """
         self.limit = limit
+        #: whether anybody counts the memory
+        self.counts = False
         self._kernel = ""
         self._peak = 0
         own = _own()
@@ -45,7 +47,8 @@ class Cgroup:
                 if controller in offered:
                     _write(f"{own}/cgroup.subtree_control", f"+{controller}")
             self._kernel = f"{own}/kernel"
-            if "memory" not in offered:
+            self.counts = "memory" in offered
+            if not self.counts:
                 return
             if limit is not None:
                 _write(f"{self._kernel}/memory.max", str(limit))
@@ -75,7 +78,7 @@ class Cgroup:
             return None
         try:
             current = int(_read(f"{self._kernel}/memory.current"))
-            events = dict(line.split() for line in _read(f"{self._kernel}/memory.events").splitlines())
+            killed = self.killed()
         except (OSError, ValueError):
             return None
         try:
@@ -83,7 +86,28 @@ class Cgroup:
         except (OSError, ValueError):
             # Linux before 5.19: the highest that we have seen
             self._peak = max(self._peak, current)
-        return Memory(current, self._peak, self.limit, int(events.get("oom_kill", 0)))
+        return Memory(current, self._peak, self.limit, killed)
+
+    def killed(self) -> int:
+        """How many processes the limit has cost their life.
+
+        :raises OSError: nobody counts.
+        """
+        return _figure(f"{self._kernel}/memory.events", "oom_kill")
+
+    def close_to_limit(self, part: float) -> int | None:
+        """Bytes that the system could not get back without killing, if that is *part* of the limit or more."""
+        if self.limit is None:
+            return None
+        most = self.limit * part
+        try:
+            current = int(_read(f"{self._kernel}/memory.current"))
+            if current >= most:
+                # What was read from files, and not lately, goes before anything is killed.
+                current -= _figure(f"{self._kernel}/memory.stat", "inactive_file")
+        except (OSError, ValueError):
+            return None
+        return current if current >= most else None
 
 
 def _own() -> str:
@@ -107,6 +131,11 @@ def own_unit() -> str:
         return next(filter(None, map(unit_in, _read("/proc/self/cgroup").split("\n"))), "")
     except OSError:
         return ""
+
+
+def _figure(path: str, name: str) -> int:
+    """The number behind *name* in a file of such lines; 0 without one."""
+    return next((int(line.split()[1]) for line in _read(path).splitlines() if line.startswith(f"{name} ")), 0)
 
 
 def _read(path: str) -> str:

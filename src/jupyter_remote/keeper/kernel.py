@@ -39,6 +39,10 @@ _CONFIGURATION = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ipyke
 #: Seconds between our questions to a kernel that starts, and until we let clients talk to it regardless.
 _NUDGE, _GIVE_UP = 0.2, 60.0
 
+#: Seconds between our looks at the memory of a kernel that works, the part of its limit from which on it is warned,
+#: and until a process that was ended has certainly begun to end: it is counted a moment before.
+_LOOK, _NEAR, _BEGINS = 1.0, 0.9, 0.3
+
 #: Messages read from one socket before the others get their turn.
 _TURN = 200
 
@@ -63,6 +67,7 @@ class Kernel:
         self.signer = Signer(self._key.encode())
         self._cgroup = Cgroup(order.get("memory_limit"))
         self._oom_kills = 0
+        self._looks = self._warned = False
         self.feed = Feed(
             loop,
             Journal(os.path.join(order["state"], "journal"), int(order["journal_bytes"])),
@@ -225,10 +230,43 @@ class Kernel:
         self._changed(True)
 
     def _tell_of_memory(self, memory: Memory) -> None:
-        limit = f"limit {_size(memory.limit)}, " if memory.limit is not None else ""
         self.note(
-            f"\nThe kernel was ended because it used too much memory: {limit}peak {_size(memory.peak)}.\n"
+            f"\nThe kernel was ended because it used too much memory: {_figures(memory)}.\n"
             "Its variables are gone; it starts again.\n"
+        )
+
+    # -- its memory ----------------------------------------------------------------------------------
+
+    def _look_at_memory(self) -> None:
+        """While the kernel works: whether something that it has started was ended, and whether it will be."""
+        self._looks = self.execution_state == "busy"
+        if not self._looks:
+            return
+        self._loop.later(_LOOK, self._look_at_memory)
+        if self._lost_somebody():
+            self._loop.later(_BEGINS, self._tell_of_the_lost)
+        if not self._warned and (used := self._cgroup.close_to_limit(_NEAR)) is not None:
+            self._warned = True
+            self.note(
+                f"\nThe kernel is close to its memory limit: {_size(used)} of {_size(self._cgroup.limit)}. "
+                "It is ended when it wants more than that.\n"
+            )
+
+    def _lost_somebody(self) -> bool:
+        try:
+            return self._cgroup.counts and self._cgroup.killed() > self._oom_kills
+        except OSError:
+            return False
+
+    def _tell_of_the_lost(self) -> None:
+        """Somebody has died of the limit, and not the kernel."""
+        memory = self._cgroup.memory()
+        if memory is None or memory.killed <= self._oom_kills or self.process is None or self.process.is_over:
+            return
+        self._oom_kills = memory.killed
+        self.note(
+            "\nA program that the kernel had started was ended because it used too much memory: "
+            f"{_figures(memory)}.\nThe kernel itself goes on.\n"
         )
 
     def signal(self, number: int) -> None:
@@ -345,6 +383,14 @@ class Kernel:
         self.execution_state = state
         self.activity = time.time()
         self._changed(True)
+        if state == "idle" and self._lost_somebody():
+            # It says so itself: it lives. After this the page no longer listens to what belongs to the cell.
+            self._tell_of_the_lost()
+        elif state == "busy" and self._cgroup.counts:
+            self._warned = False
+            if not self._looks:
+                self._looks = True
+                self._loop.later(_LOOK, self._look_at_memory)
 
     def _is_about_a_nudge(self, parent: bytes) -> bool:
         return bool(self._nudges) and any(nudge in parent for nudge in self._nudges)
@@ -423,6 +469,12 @@ def _without_loss(argv: list[str]) -> list[str]:
         if option == "-m" and module in ("ipykernel", "ipykernel_launcher"):
             return [*argv, f"--IPKernelApp.extra_config_file={_CONFIGURATION}"]
     return argv
+
+
+def _figures(memory: Memory) -> str:
+    """Limit and peak, as a person reads them."""
+    limit = f"limit {_size(memory.limit)}, " if memory.limit is not None else ""
+    return f"{limit}peak {_size(memory.peak)}"
 
 
 def _size(size: int | None) -> str:

@@ -47,6 +47,18 @@ class Process:
         self._pidfd = os.pidfd_open(self.pid)
         loop.watch(self._pidfd, self._ended)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended or is about to: with much memory to give back, dying takes seconds."""
+        if self.returncode is not None:
+            return True
+        try:
+            with open(f"/proc/{self.pid}/statm") as file:
+                # That memory is no longer its own.
+                return file.read().startswith("0 ")
+        except OSError:
+            return True
+
     def signal(self, number: int) -> None:
         """To the process group that it began; for SIGKILL to all that it has started anywhere."""
         if self.returncode is None:
