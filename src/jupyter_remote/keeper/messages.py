@@ -70,9 +70,9 @@ def to_browser(protocol: str, channel: str, frames: Sequence[bytes], number: int
     """
     if protocol:
         if number:
-            _, header, parent, metadata, *rest = frames
-            more = b"" if metadata[1:].lstrip() == b"}" else b","
-            frames = (b"", header, parent, b'{"jupyter_remote":%d%b%b' % (number, more, metadata[1:]), *rest)
+            frames = [*frames]
+            more = b"" if frames[3][1:].lstrip() == b"}" else b","
+            frames[3] = b'{"jupyter_remote":%d%b%b' % (number, more, frames[3][1:])
         return websocket.BINARY, _to_v1(channel, frames[1:])
     header, parent, metadata, content = (json.loads(part) for part in frames[1:5])
     if number:
