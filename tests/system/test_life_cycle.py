@@ -161,7 +161,11 @@ def test_reconfiguring_changes_password_address_and_owner_and_ends_the_old_ones_
     assert somebody.try_login("another one")
     assert not [process for process in box.processes() if "jupyter_remote.keeper" in process.argv]
     kernel = somebody.start_kernel()
-    assert kernel.execute("import getpass, os; (getpass.getuser(), os.listdir('/tmp'))").value == "('bob', [])"
+    assert kernel.execute("import getpass, os; getpass.getuser()").value == "'bob'"
+    # Nothing in /tmp is the old owner's.
+    assert kernel.execute("{os.stat(f'/tmp/{name}').st_uid for name in os.listdir('/tmp')} <= {os.getuid()}").value == (
+        "True"
+    )
     # and an apply that has nothing to do leaves his alone
     box.sh("jupyter-remote apply; jupyter-remote config set kernels.memory_limit 2G")
     assert json.loads(box.read("/var/lib/jupyter-remote/rendered/server.json"))["memory_limit"] == 2 << 30
