@@ -77,7 +77,8 @@ class _Reader(threading.Thread):
 
     def run(self) -> None:
         try:
-            while self._waiting:
+            # Its answer and its end come on two channels, in any order.
+            while self._waiting or self.replies < 2:
                 message = self.kernel.receive()
                 kind, content = message["msg_type"], message["content"]
                 if kind == "stream":
