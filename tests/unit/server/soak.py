@@ -6,7 +6,7 @@ import itertools
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from running import Running
@@ -51,8 +51,6 @@ class Tally:
     session_ids: int = 0
     #: websockets that were interrupted
     interruptions: int = 0
-    #: seconds from the start of each server until it was ready
-    starts: list[float] = field(default_factory=list)
 
     @property
     def perfect(self) -> bool:
