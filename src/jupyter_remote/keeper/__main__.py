@@ -46,7 +46,6 @@ class Keeper:
     def __init__(self, loop: Loop, order: dict[str, Any]) -> None:
         self._loop = loop
         self._kind, self._id = order["kind"], order["id"]
-        self._login: str = order.get("login", "")
         self._runtime: str = order["runtime"]
         self._state: str = order["state"]
         for directory in (self._runtime, self._state):
@@ -115,8 +114,7 @@ class Keeper:
 
     def _watch(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
         del files
-        self._login = str(line.get("login", ""))
-        self._kept.keep_logins(self._login)
+        self._kept.keep_logins(str(line.get("login", "")))
         return self.status()
 
     def _signal(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:

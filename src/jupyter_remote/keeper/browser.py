@@ -15,7 +15,7 @@ from . import messages
 from .journal import ASKED, CHANNELS, IOPUB, Journal, Reader, Record
 from .loop import Loop
 from .messages import Signer
-from .websocket import GOING_AWAY, INTERNAL_ERROR, NORMAL, PING, Websocket
+from .websocket import GOING_AWAY, NORMAL, PING, Websocket
 
 #: Bytes that may wait for the network in front of a page; what comes later stays in the journal.
 WINDOW = 1 << 18
@@ -342,6 +342,3 @@ class _Merger:
         """The whole."""
         content = {"name": self._name, "text": "".join(self._texts)}
         return signer.signed([*self._first[1:4], json.dumps(content).encode()])
-
-
-__all__ = ["INTERNAL_ERROR", "Feed", "identity"]

@@ -15,8 +15,8 @@ from .loop import READ, WRITE, Loop
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
-#: Close codes: the end of this connection's purpose, going away, a protocol error, too big, an error of ours.
-NORMAL, GOING_AWAY, PROTOCOL_ERROR, TOO_BIG, INTERNAL_ERROR = 1000, 1001, 1002, 1009, 1011
+#: Close codes: the end of this connection's purpose, going away, a protocol error, too big.
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, TOO_BIG = 1000, 1001, 1002, 1009
 
 #: Seconds that the other side gets to answer our close frame.
 PATIENCE = 2.0
