@@ -35,6 +35,15 @@ def deb(suite: str, pytestconfig: pytest.Config) -> Path:
     return installed.deb(suite, build=not pytestconfig.getoption("no_build"))
 
 
+@pytest.fixture(scope="session")
+def earlier(suite: str) -> Path:
+    """The package of an earlier commit of this repository, to upgrade from."""
+    package = installed.earlier(suite)
+    if package is None:
+        pytest.skip(f"this checkout has no history that reaches back to {installed.EARLIER}: git fetch --unshallow")
+    return package
+
+
 @pytest.fixture
 def bare_box(suite: str) -> Iterator[Box]:
     """A server as it comes: alice is the only person on it, there is no Apache and nothing of ours."""

@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import debbuild
 from lab import cache, layers
 from lab.box import NONINTERACTIVE, Box
 
@@ -15,6 +16,11 @@ from jupyter_remote.run import die, run, say
 
 TOP = Path(__file__).resolve().parent.parent
 SUITES = ["bookworm", "trixie"]
+
+#: What upgrades are tried from: the first state whose kernels outlive the server and with which all tests passed.
+#: It stands for what is on people's machines, with keepers that no server of later can choose. When there is a
+#: release, this becomes the commit of the last one.
+EARLIER = "1e1c95fdcfddc8a30a50de1b7b0d7306cd345704"
 
 OWNER = "alice"
 #: also shows that blanks, quotes and other alphabets in a password are nothing special
@@ -52,6 +58,14 @@ def deb(suite: str, *, build: bool = True) -> Path:
 def _copy(products: Path, directory: Path) -> None:
     for product in products.glob("jupyter-remote_*"):
         shutil.copy2(product, directory)
+
+
+def earlier(suite: str) -> Path | None:
+    """The package for *suite* as it was at :data:`EARLIER`; None in a checkout that has no such history.
+
+    :raises Mistake: it does not build.
+    """
+    return debbuild.build_earlier(suite, EARLIER) if debbuild.has_commit(EARLIER) else None
 
 
 def ready(suite: str, package: Path) -> str:

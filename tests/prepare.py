@@ -43,6 +43,9 @@ def main(arguments: list[str]) -> int:
             deb = installed.deb(suite, build="--no-build" not in arguments)
             installed.ready(suite, deb)
             installed.layer(suite, deb)
+        # for tests that run on one release only
+        if earlier := installed.earlier(chosen[-1]):
+            say(f"the package of an earlier commit: {earlier.name}")
         for distribution in (installer.MINIFORGE, installer.ANACONDA):
             installer.ensure(distribution)
     except (Mistake, ProcessFailed) as failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -35,6 +36,8 @@ cd deb_dist/jupyter-remote-*/
 echo notebook jupyterlab > debian/py3dist-overrides
 dpkg-buildpackage -b -us -uc
 """
+#: sudo: the work tree is somebody else's, and git would rather not read it.
+_GIT = ("git", "-c", f"safe.directory={TOP}")
 _PIP_CONFIGS = ("/etc/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf")
 _PREFIXES = ("PIP_", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
 
@@ -74,6 +77,26 @@ def build(suite: str, *, again: bool = False) -> Path:
         return deb
 
 
+def build_earlier(suite: str, commit: str) -> Path:
+    """The .deb of *suite* as the sources were at *commit*; built once, and kept in the cache.
+
+    Its version is lower than any of a changelog, so that the package of today is an upgrade of it.
+
+    :param commit: one that :func:`has_commit`.
+    :raises Mistake: it does not build.
+    """
+    kept = cache.directory() / "earlier"
+
+    def fill(directory: Path) -> None:
+        with built(suite, commit=commit) as (_, products):
+            shutil.copy(next(path for path in products if path.suffix == ".deb"), directory)
+
+    directory = cache.build_once(kept / f"{suite}-{commit}", fill)
+    os.utime(directory)
+    _sweep(kept)
+    return next(directory.glob("*.deb"))
+
+
 def build_slim(suite: str) -> Path:
     """The package ``python3-jupyter-remote``: our Python code for the Jupyter that *suite* itself has.
 
@@ -100,29 +123,32 @@ def build_slim(suite: str) -> Path:
 
 @contextmanager
 def built(
-    suite: str, *, place: str = "/build", umask: int = 0o022, timezone: str = "UTC"
+    suite: str, *, commit: str | None = None, place: str = "/build", umask: int = 0o022, timezone: str = "UTC"
 ) -> Iterator[tuple[Scratch, list[Path]]]:
     """A build that is not kept: its root, and its products (.deb, .changes, .buildinfo) as seen from outside.
 
+    :param commit: of the sources as they were then, as :func:`build_earlier` has it; else of the work tree.
     :param place: the directory inside to build in; like *umask* and *timezone*, it must not matter.
     :raises Mistake: it does not build.
     """
     started = time.monotonic()
     directory = cache.directory() / "wheels"
     directory.mkdir(parents=True, exist_ok=True)
-    with source_tree() as tree, scratch(suite, "build", {directory: ("/wheels", "rw")}) as root:
+    sources = source_tree() if commit is None else tree_of(commit)
+    with sources as tree, scratch(suite, "build", {directory: ("/wheels", "rw")}) as root:
         inside = f"{place}/jupyter-remote"
         shutil.copytree(tree, root.root / inside.lstrip("/"), symlinks=True)
         _build_dependencies(root, inside)
-        wheels = _wheels(root, inside)
-        say(f"building the package for {suite} …")
+        wheels = _wheels(root, inside, tree)
+        say(f"building the package for {suite}{f' of {commit[:7]}' if commit else ''} …")
         log = root.root / "build.log"
         done = root.run(
             # No network: what is not in the wheelhouse cannot get in.
             *("unshare", "--net", "sh", "-c", 'umask "$1"; exec dpkg-buildpackage -b -us -uc >/build.log 2>&1'),
             *("sh", f"{umask:o}"),
             cwd=inside,
-            env={"WHEELS": wheels, "TZ": timezone},
+            # What only tests install need not be small: packing it takes as long as all the rest.
+            env={"WHEELS": wheels, "TZ": timezone, **({"DPKG_DEB_COMPRESSOR_LEVEL": "0"} if commit else {})},
             check=False,
         )
         if done.returncode:
@@ -141,9 +167,7 @@ def files() -> list[Path]:
         )
         left = ("__pycache__", ".build", "jupyter_remote.egg-info")
         return sorted(path.relative_to(TOP) for path in found if path.is_file() and not set(left) & set(path.parts))
-    # sudo: the work tree is somebody else's, and git would rather not read it.
-    git = ("git", "-c", f"safe.directory={TOP}", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    listing = run(*git, "--", *PARTS, cwd=TOP)
+    listing = run(*_GIT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS, cwd=TOP)
     return sorted({Path(name) for name in listing.stdout.split("\0") if name and os.path.lexists(TOP / name)})
 
 
@@ -158,6 +182,31 @@ def source_tree() -> Iterator[Path]:
             shutil.copy2(TOP / name, target, follow_symlinks=False)
             if not target.is_symlink():
                 target.chmod(0o755 if target.stat().st_mode & stat.S_IXUSR else 0o644)
+        yield tree
+
+
+def has_commit(commit: str) -> bool:
+    """Whether this work tree has that much history: one that was downloaded has none, a shallow clone little."""
+    if not (TOP / ".git").exists():
+        return False
+    host.require("git")
+    return run(*_GIT, "cat-file", "-e", f"{commit}^{{commit}}", cwd=TOP, check=False).returncode == 0
+
+
+@contextmanager
+def tree_of(commit: str) -> Iterator[Path]:
+    """The sources as they were at *commit*, but for their version: 0.1.0~earlier-1 where they said 0.1.0-1.
+
+    :raises ProcessFailed: there is no such commit here.
+    """
+    with tempfile.TemporaryDirectory(prefix="source-", dir=cache.directory()) as directory:
+        tree, archive = Path(directory) / "jupyter-remote", Path(directory) / "archive.tar"
+        tree.mkdir()
+        # Modes as git would set them, whatever it would set for an archive.
+        run(*_GIT, "-c", "tar.umask=022", "archive", f"--output={archive}", commit, cwd=TOP)
+        run("tar", "--extract", "--file", archive, "--directory", tree)
+        changelog = tree / "debian/changelog"
+        changelog.write_text(re.sub(r"(?=-\d+\))", "~earlier", changelog.read_text(), count=1))
         yield tree
 
 
@@ -190,9 +239,9 @@ def _build_dependencies(root: Scratch, inside: str) -> None:
             root.run("apt-get", "-qq", "update")
 
 
-def _wheels(root: Scratch, inside: str) -> str:
+def _wheels(root: Scratch, inside: str, tree: Path) -> str:
     """The directory inside with all wheels for that release's Python; downloaded at most once."""
-    pins = b"".join((TOP / "requirements" / f"{name}.txt").read_bytes() for name in ("server", "kernel"))
+    pins = b"".join((tree / "requirements" / f"{name}.txt").read_bytes() for name in ("server", "kernel"))
     python = root.run("py3versions", "--default").stdout.strip()
     machine = root.run("dpkg", "--print-architecture").stdout.strip()
     name = f"{python}-{machine}-{hashlib.sha256(pins).hexdigest()[:12]}"

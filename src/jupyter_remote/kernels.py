@@ -34,6 +34,8 @@ _CONTROL = 4
 _PEER = struct.Struct("=iII")
 #: What keepers keep; each has a directory of that name, in the plural.
 _KINDS = ("kernel", "terminal")
+#: The state of one whose keeper is of a version that we do not understand.
+_OTHER_VERSION = "other version"
 #: Characters of an id that are shown, at least; more where two begin alike.
 _SHORT = 8
 
@@ -112,15 +114,18 @@ def find(runtime: Path, sessions: Path) -> list[Kept]:
     notebooks = _notebooks(sessions)
     found = []
     for control in _controls(runtime):
+        name, kind = control.parent.name, control.parent.parent.name.removesuffix("s")
         try:
             status = ask(control, op="status")
         except Silent as silent:
             # Without a process it is what a keeper left behind that was killed: the server removes it.
             if silent.keeper is not None:
-                name, kind = control.parent.name, control.parent.parent.name.removesuffix("s")
                 found.append(Kept(name, kind, notebooks.get(name, ""), "", "hangs"))
             continue
-        found.append(_kept(status, notebooks))
+        if status.get("wire") in wire.UNDERSTOOD:
+            found.append(_kept(status, notebooks))
+        else:
+            found.append(Kept(name, kind, notebooks.get(name, ""), "", _OTHER_VERSION))
     return sorted(found, key=lambda one: (one.started or 0, one.id))
 
 
@@ -129,6 +134,8 @@ def interrupt(runtime: Path, one: Kept) -> None:
 
     :raises Silent: it cannot be done, or nobody answers.
     """
+    if one.state == _OTHER_VERSION:
+        raise Silent("it was started by another version of jupyter-remote")
     directory = _directory(runtime, one)
     memo = ask(directory / wire.CONTROL, op="status").get("memo") or {}
     if (memo.get("spec") or {}).get("interrupt_mode") != "message":
@@ -325,10 +332,15 @@ def as_text(found: list[Kept], now: float) -> str:
                 _shown(one.notebook),
             )
         )
+    others = sum(one.state == _OTHER_VERSION for one in found)
+    more = (
+        f"\n\n{others} of them: started by another version of jupyter-remote, and not to be reached by this one.\n"
+        "They can be used when that version is installed again. To end one: jupyter-remote kernels stop ID"
+    )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    ) + (more if others else "")
 
 
 def _unique_length(ids: list[str]) -> int:

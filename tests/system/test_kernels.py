@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import socket
 import threading
 import time
 import uuid
@@ -15,7 +16,7 @@ import pytest
 import websocket
 from lab.box import NONINTERACTIVE, Box, Person
 
-from tests.client import PATIENCE, Client, Kernel
+from tests.client import PATIENCE, Client, Kernel, wait_until
 from tests.installed import PASSWORD
 
 MakeClient = Callable[..., Client]
@@ -114,6 +115,12 @@ class Tab:
         """Wait for something that is printed from now on."""
         before = len(self.text(request))
         self.wait(request, lambda _: len(self.text(request)) > before)
+
+    def lose_connection(self) -> None:
+        """As when the network goes for a moment; returns when it is connected again."""
+        before = self.connected
+        self._channels.channels.sock.shutdown(socket.SHUT_RDWR)
+        wait_until(lambda: self.connected > before, "the page does not connect again")
 
     def close(self) -> None:
         self._closed = True

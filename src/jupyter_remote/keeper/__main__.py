@@ -170,8 +170,11 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     loop.watch(wake.fileno(), lambda _: _drain(wake))
     try:
-        if order.get("wire") != wire.WIRE or order.get("kind") not in ("kernel", "terminal"):
-            raise ValueError(f"an order that this version does not know: {order.get('wire')} {order.get('kind')!a}")
+        if order.get("wire") != wire.WIRE:
+            # From a server whose files were replaced while it runs.
+            raise ValueError(f"version {order.get('wire')!a} asks {wire.WIRE}: an upgrade is going on, try again")
+        if order.get("kind") not in ("kernel", "terminal"):
+            raise ValueError(f"nobody can keep a {order.get('kind')!a}")
         keeper = Keeper(loop, order)
     except Exception as error:
         with contextlib.suppress(OSError):

@@ -1,7 +1,21 @@
 """What the server and a keeper say to each other: lines of JSON over unix sockets.
 
 A keeper lives as long as its kernel, through upgrades of the server. So what is said has a version, and
-a server understands the keepers of the version before its own. Unknown fields are ignored by both.
+a server understands the keepers of the version before its own: :data:`UNDERSTOOD`.
+
+**What is added needs no new version.** Unknown fields are ignored by both. A new field is optional: whoever reads it
+does without, since the other side may be older; so it is with ``memo``, which servers leave to each other. A new
+operation is answered with an error by keepers that do not know it (``Refused`` in the server), and the server then
+does without it, or as before.
+
+**What is changed or taken away needs one**: another meaning of a field, a field that must be there, another order of
+things. Then :data:`WIRE` is one more, and the server asks ``status["wire"]`` where the two differ.
+
+**What no version changes**, so that each can list and end the keepers of each other: ``control`` is at its place and
+speaks lines of JSON; ``status`` is answered by an object with ``wire``, ``kind`` and ``id``; ``end`` ends all; what is
+not known is answered with ``error``. A server that meets a keeper whose version it does not understand leaves it
+alone: the kernel runs on, its session stays, pages are told why it cannot be reached, and an open websocket, which is
+the keeper's, goes on.
 
 1. **Asking for a keeper.** The server connects to ``kernel.sock`` and sends one line, an *order*::
 
@@ -67,8 +81,8 @@ from typing import Any
 
 #: The version of all this.
 WIRE = 1
-#: Versions that a server of this version talks to.
-UNDERSTOOD = (1,)
+#: Versions that a server of this version talks to: its own and, if there is one, that before.
+UNDERSTOOD = tuple(range(max(WIRE - 1, 1), WIRE + 1))
 
 #: Subprotocol of kernels' websockets; without it messages are JSON.
 V1 = "v1.kernel.websocket.jupyter.org"

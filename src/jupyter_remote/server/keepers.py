@@ -44,6 +44,9 @@ _INTERNAL_ERROR = 1011
 
 _HINT = "sudo systemctl start jupyter-remote-kernel.socket"
 _LOG = "See what it has logged: sudo jupyter-remote logs"
+#: Why a keeper cannot be used.
+OTHER_VERSION = "it was started by another version of jupyter-remote, and can be used when that is installed again."
+_HANGS = "what keeps it does not answer. It is tried again at the next start: sudo systemctl restart jupyter-remote."
 
 
 class KeeperGone(Exception):
@@ -63,6 +66,8 @@ class Keeper:
         :param status: what ``watch`` was answered with.
         """
         self.status = status
+        #: why it can only be ended, for a person; what it tells of itself is not listened to then
+        self.trouble = ""
         self.is_gone = False
         #: called after each change of the status, and when the keeper has gone
         self.on_change: Callable[[], None] | None = None
@@ -187,6 +192,8 @@ class Keeper:
             self._lose()
 
     def _take(self, status: dict[str, Any]) -> None:
+        if self.trouble:
+            return
         self.status = status
         self._tell()
 
@@ -231,6 +238,7 @@ class Keepers:
         #: of each keeper, a directory of sockets and one of what is kept
         self.runtime = unit.runtime / f"{kind}s"
         self.state = unit.state / f"{kind}s"
+        self._unreachable: dict[str, Keeper] = {}
         #: started by us, where no systemd does it
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -244,7 +252,8 @@ class Keepers:
     def find(self) -> list[Keeper]:
         """Connect to all that there are, and remove what was left behind by those that have gone.
 
-        Blocks, for at most :data:`PATIENCE_AT_START` seconds: a keeper that hangs is left alone.
+        Blocks, for at most :data:`PATIENCE_AT_START` seconds. Those that hang, or that we do not understand, are left
+        alone: they are :attr:`unreachable`.
         """
         for directory in (self.runtime, self.state):
             directory.mkdir(mode=0o700, exist_ok=True)
@@ -283,12 +292,35 @@ class Keepers:
                         if self._is_understood(name, received[-1]):
                             found.append(Keeper(lines, received[-1]))
                         else:
-                            lines.close()
+                            self.leave_alone(Keeper(lines, {**received[-1], "id": name}), OTHER_VERSION)
             for key in list(selector.get_map().values()):
                 name, lines = key.data
-                lines.close()
-                self._log.error("The keeper of %s does not answer; it is left alone.", name)
+                self.leave_alone(Keeper(lines, {"id": name}), _HANGS)
         return found
+
+    @property
+    def unreachable(self) -> dict[str, Keeper]:
+        """Those that run and that we can do nothing with but end them, by name. Their ``trouble`` says why."""
+        return {name: keeper for name, keeper in self._unreachable.items() if not keeper.is_gone}
+
+    def leave_alone(self, keeper: Keeper, why: str) -> None:
+        """It cannot be used, for *why*: a sentence for a person."""
+        name, memo = keeper.id, keeper.status.get("memo")
+        command = f"jupyter-remote kernels stop {name}"
+        keeper.trouble = f"{self._kind.capitalize()} {name} runs on, but cannot be reached: {why} To end it: {command}"
+        self._log.error("%s", keeper.trouble)
+        # What it has said may mean something else.
+        found_at = time.time()
+        keeper.status = {
+            "kind": self._kind,
+            "id": name,
+            "pid": 0,
+            "started": found_at,
+            "activity": found_at,
+            "memo": {"kernel_name": str(memo.get("kernel_name", "")) if isinstance(memo, dict) else ""},
+        }
+        keeper.on_change = None
+        self._unreachable[name] = keeper
 
     def left_over(self) -> list[str]:
         """Those of which only the state is there: they were stopped, or the machine was. Ask after :meth:`find`."""
@@ -298,11 +330,9 @@ class Keepers:
         """The directory of what a kernel has said."""
         return self.state / name / "journal"
 
-    def _is_understood(self, name: str, answer: dict[str, Any]) -> bool:
-        if "error" in answer or answer.get("id") != name or answer.get("wire") not in wire.UNDERSTOOD:
-            self._log.error("The keeper of %s is of another version, or confused; it is left alone.", name)
-            return False
-        return True
+    @staticmethod
+    def _is_understood(name: str, answer: dict[str, Any]) -> bool:
+        return "error" not in answer and answer.get("id") == name and answer.get("wire") in wire.UNDERSTOOD
 
     def remove(self, name: str) -> None:
         """Remove what a keeper that has gone has left behind."""
@@ -320,6 +350,8 @@ class Keepers:
         :param start: START of :mod:`wire`.
         :raises Mistake: there is nobody to ask, or it cannot be started; with the reason.
         """
+        if keeper := self.unreachable.get(name):
+            die(keeper.trouble, code=EX_UNAVAILABLE)
         for directory in (self.runtime / name, self.state / name):
             # Of a keeper that was killed.
             shutil.rmtree(directory, ignore_errors=True)

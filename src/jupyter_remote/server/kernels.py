@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_client.kernelspec import KernelSpec, NoSuchKernel
+from jupyter_server._tz import isoformat
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
 from tornado import web
 from tornado.ioloop import IOLoop
@@ -18,7 +19,7 @@ from ..keeper import wire
 from ..run import Mistake
 from . import upstream
 from .environment import EnvironmentFailed
-from .keepers import Keeper, KeeperGone, Keepers, Refused
+from .keepers import OTHER_VERSION, Keeper, KeeperGone, Keepers, Refused
 from .kernelspecs import KernelSpecs
 from .provisioner import PORTS, Provisioner
 from .saver import Saver
@@ -227,12 +228,53 @@ class Kernels(AsyncMappingKernelManager):
                 kernel.adopt(keeper)
             except Exception:  # one of an unknown time must not keep the others from us
                 self.log.exception("Kernel %s runs, but cannot be taken over.", keeper.id)
-                keeper.on_change = None
+                self.keepers.leave_alone(keeper, OTHER_VERSION)
                 continue
             upstream.add_kernel(self, keeper.id, kernel)
             self.log.info("Kernel %s (%s) runs on.", keeper.id, kernel.kernel_name)
         if len(self):
             self.initialize_culler()  # type: ignore[no-untyped-call]
+
+    # -- those that run and that nobody can be connected to -------------------------------------------
+
+    # They are listed with the others, so that pages which are connected still, and the sessions, stay.
+
+    def list_kernels(self) -> list[dict[str, Any]]:
+        """All that run."""
+        return [*super().list_kernels(), *map(self.kernel_model, self.keepers.unreachable)]  # type: ignore[no-untyped-call]
+
+    def kernel_model(self, kernel_id: str) -> dict[str, Any]:
+        """What is said of one of them."""
+        if (keeper := self.keepers.unreachable.get(kernel_id)) is None:
+            return super().kernel_model(kernel_id)  # type: ignore[no-untyped-call]
+        return {
+            "id": kernel_id,
+            "name": keeper.status["memo"]["kernel_name"],
+            "last_activity": isoformat(datetime.fromtimestamp(keeper.status["activity"], UTC)),
+            "execution_state": "unknown",
+            "connections": 0,
+            "reason": keeper.trouble,
+        }
+
+    def _check_kernel_id(self, kernel_id: str) -> None:
+        """
+        :raises HTTPError: there is none, or none that we can do anything with; with the reason.
+        """
+        if keeper := self.keepers.unreachable.get(kernel_id):
+            raise web.HTTPError(501, keeper.trouble)
+        super()._check_kernel_id(kernel_id)  # type: ignore[no-untyped-call]
+
+    async def shutdown_kernel(self, kernel_id: str, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """End a kernel.
+
+        :raises HTTPError: there is none, or it does not end.
+        """
+        if (keeper := self.keepers.unreachable.get(kernel_id)) is None:
+            await super().shutdown_kernel(kernel_id, *args, **kwargs)  # type: ignore[no-untyped-call]
+            return
+        await keeper.end()
+        if not keeper.is_gone:
+            raise web.HTTPError(500, f"Kernel {kernel_id} does not end.")
 
     # -- what is known of them ----------------------------------------------------------------------
 
@@ -303,5 +345,5 @@ class Kernels(AsyncMappingKernelManager):
             if not isinstance(kernel := self.get_kernel(kernel_id), Kernel) or kernel.keeper is None
         ]
         for kernel_id in mine:
-            await self.shutdown_kernel(kernel_id)  # type: ignore[no-untyped-call]
+            await self.shutdown_kernel(kernel_id)
         self.log.info("Left %d kernels running.", len(self.list_kernel_ids()))

@@ -7,9 +7,12 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_server.services.sessions.sessionmanager import SessionManager
+
+if TYPE_CHECKING:
+    from .kernels import Kernels
 
 
 class Sessions(SessionManager):
@@ -24,6 +27,11 @@ class Sessions(SessionManager):
         # The original makes the table when it is first asked for a cursor.
         found = self.cursor.connection.execute(rows, (kernel_id,)).fetchone()
         return found[0] if found else None
+
+    async def kernel_culled(self, kernel_id: str) -> bool:
+        """Whether its kernel is gone, and a session with it. One that cannot be reached is not gone."""
+        kernels = cast("Kernels", self.kernel_manager)
+        return kernel_id not in kernels and kernel_id not in kernels.keepers.unreachable
 
     async def save_session(self, session_id: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """A new session; returns its model."""

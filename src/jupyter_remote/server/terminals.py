@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -44,8 +45,8 @@ class Terminal:
 
     @property
     def last_activity(self) -> datetime:
-        """When something was printed or typed."""
-        return datetime.fromtimestamp(self.keeper.status["activity"], UTC)
+        """When something was printed or typed. One that cannot tell is not ended for doing nothing."""
+        return datetime.fromtimestamp(time.time() if self.keeper.trouble else self.keeper.status["activity"], UTC)
 
     @property
     def is_running(self) -> bool:
@@ -103,6 +104,9 @@ class Terminals(TerminalManager):
         for keeper in sorted(found, key=lambda keeper: float(keeper.status["started"])):
             self._add(keeper)
             self.log.info("Terminal %s runs on.", keeper.id)
+        # Also those that nobody can be connected to: they have their names, and can be ended.
+        for keeper in self.keepers.unreachable.values():
+            self._add(keeper)
         if self.terminals:
             upstream.begin_culling(self)
 
@@ -187,7 +191,7 @@ class Socket(TermSocket):
         """After the handshake."""
         terminals = cast("Terminals", self.terminal_manager)
         terminal = terminals.terminals.get(url_component)
-        if terminal is None:
+        if terminal is None or terminal.keeper.trouble:
             self.close()
             return
         await hand_over(self, terminal.keeper, login=terminals.keepers.login, session="", protocol="")

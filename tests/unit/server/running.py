@@ -92,7 +92,7 @@ class KernelSocket:
     """jupyter-remote-kernel.socket: for each connection, a keeper that has it as its standard input."""
 
     def __init__(self, address: Path, environment: dict[str, str], log: Path) -> None:
-        self._environment, self._log = environment, log
+        self.environment, self._log = environment, log
         self.keepers: list[subprocess.Popen[bytes]] = []
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(address))
@@ -110,7 +110,7 @@ class KernelSocket:
                 self.keepers.append(
                     subprocess.Popen(
                         [*not_root(), sys.executable, "-P", "-m", "jupyter_remote.keeper"],
-                        env=self._environment,
+                        env=self.environment,
                         cwd="/",
                         stdin=connection.fileno(),
                         stdout=log,
@@ -213,6 +213,12 @@ class Running:
         address = self.top / "kernel.sock"
         self.kernel_socket = KernelSocket(address, environment, self.top / "keepers.log")
         self.environment["JUPYTER_REMOTE_KERNELS"] = str(address)
+        return self
+
+    def take_sources(self, sources: Path) -> Running:
+        """As after the files of the package were replaced: what is started from now on is this code."""
+        assert self.kernel_socket is not None
+        self.environment["PYTHONPATH"] = self.kernel_socket.environment["PYTHONPATH"] = str(sources)
         return self
 
     def command(self, *argv: str | os.PathLike[str]) -> list[str]:
