@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_client.kernelspec import KernelSpec, NoSuchKernel
-from jupyter_server._tz import isoformat
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
 from tornado import web
 from tornado.ioloop import IOLoop
@@ -250,7 +249,7 @@ class Kernels(AsyncMappingKernelManager):
         return {
             "id": kernel_id,
             "name": keeper.status["memo"]["kernel_name"],
-            "last_activity": isoformat(datetime.fromtimestamp(keeper.status["activity"], UTC)),
+            "last_activity": datetime.fromtimestamp(keeper.status["activity"], UTC).isoformat(),
             "execution_state": "unknown",
             "connections": 0,
             "reason": keeper.trouble,

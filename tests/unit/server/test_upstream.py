@@ -167,6 +167,8 @@ def test_jupyters_list_of_kernels_is_kept_as_we_fill_it():
     assert "self._kernels.pop(kernel_id" in source(kernels.remove_kernel)
     assert "self._kernel_connections.get(kernel_id, 0)" in source(kernels.kernel_model)
     assert "_activity_stream" in source(kernels.stop_watching_activity)
+    for method in (kernels.get_kernel, kernels.kernel_model):
+        assert "self._check_kernel_id(kernel_id)" in source(method)
 
 
 def test_jupyters_handler_leaves_a_kernels_websocket_to_the_connections_class():
@@ -191,6 +193,7 @@ def test_jupyters_sessions_are_in_the_database_that_we_look_at():
     assert SessionManager._columns == {"session_id", "path", "name", "type", "kernel_id"}
     assert "self._connection = sqlite3.connect(self.database_filepath" in source(SessionManager.connection.fget)
     assert "self.kernel_manager" in source(SessionManager.kernel_culled)
+    assert "self.kernel_culled(" in source(SessionManager.row_to_model)
 
 
 def test_jupyters_stop_ends_kernels_in_a_step_of_its_own():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,26 @@ def test_what_cannot_be_reached_can_be_ended(server: Running, later: Path):
         assert [one["id"] for one in browser.api("GET", "sessions")] == [changed.session["id"]]
         assert browser.api("GET", "terminals")[0]["name"] == changed.terminal.name
         assert browser.open_terminal().run("echo there") == "there", "a name is free again"
+
+
+def test_a_kernel_about_which_a_later_server_has_noted_something_else_is_listed_too(server: Running):
+    home, name = str(server.home), "00000000-0000-0000-0000-000000000001"
+    start = {"argv": ["/bin/sleep", "600"], "env": {}, "cwd": home, "memo": {"kernel_name": "other"}}
+    order = {"wire": wire.WIRE, "kind": "kernel", "id": name, "key": "k", "login": "", "journal_bytes": 1 << 20,
+             "runtime": str(server.runtime / "kernels" / name), "state": str(server.state / "kernels" / name),
+             "memory_limit": None, "start": start}  # fmt: skip
+    for directory in (server.runtime, server.state):
+        (directory / "kernels").mkdir()
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(str(server.top / "kernel.sock"))
+        asking.sendall(json.dumps(order).encode() + b"\n")
+        assert json.loads(asking.makefile().readline())["wire"] == wire.WIRE
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        (model,) = browser.api("GET", "kernels")
+        assert (model["id"], model["name"], model["execution_state"]) == (name, "other", "unknown")
+        browser.send("DELETE", f"api/kernels/{name}").raise_for_status()
+        assert browser.api("GET", "kernels") == [] and listed(server) == {}
 
 
 def test_a_server_whose_files_were_replaced_says_why_no_kernel_starts(server: Running, later: Path):
