@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,7 +79,7 @@ class Desk:
             self.terminal.name, self.visitor.websocket(f"terminals/websocket/{self.terminal.name}")
         )
         for seen in (self.ticks, another.read_until("the-2-end\r\n")):
-            ticks = [int(part.partition("-")[0]) for part in seen.split("\ntick-")[1:]]
+            ticks = [int(number) for number in re.findall(r"tick-(\d+)-", seen)]
             assert ticks == list(range(1, len(ticks) + 1)), "what scrolled by is there, once"
         assert self.terminal.run("echo $$") == another.run("echo $$") == self.shell
 
