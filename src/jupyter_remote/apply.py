@@ -64,8 +64,10 @@ def lock() -> Iterator[None]:
     :raises Mistake: not root, or another one is still at work after a minute.
     """
     require_root()
-    paths.LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with paths.LOCK.open("w") as file:
+    paths.RUN_DIR.mkdir(exist_ok=True)
+    # Whatever root's umask is: Apache must find its socket in it.
+    paths.RUN_DIR.chmod(0o755)
+    with os.fdopen(os.open(paths.LOCK, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
         for attempt in range(600):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

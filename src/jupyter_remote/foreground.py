@@ -5,6 +5,7 @@ It does what the units do, in their order: directories, socket, credential, then
 
 from __future__ import annotations
 
+import fcntl
 import grp
 import os
 import shutil
@@ -50,6 +51,9 @@ def run(settings: Settings) -> NoReturn:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.chown(directory, owner.uid, owner.gid)
     listening = _listen(settings, owner)
+    last = _FIRST + len(listening) - 1
+    # Out of the way of the numbers that they are to have.
+    numbers = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD, last + 1) for one in listening]
     credentials = _credentials(owner)
     environment = {
         "HOME": str(owner.home),
@@ -61,7 +65,7 @@ def run(settings: Settings) -> NoReturn:
         "STATE_DIRECTORY": str(place.state),
         "RUNTIME_DIRECTORY": str(place.runtime),
         "CREDENTIALS_DIRECTORY": str(credentials),
-        "LISTEN_FDS": "1",
+        "LISTEN_FDS": str(len(listening)),
         "LISTEN_PID": str(os.getpid()),
     }
     say(f"Serving {render.address(settings, apply.public_name(settings))} — Ctrl-C ends it, and its kernels with it.")
@@ -69,9 +73,9 @@ def run(settings: Settings) -> NoReturn:
         accounts.become(owner)
     os.umask(0o077)
     os.chdir(owner.home)
-    # Last: from here on number 3 is the socket, whatever it was before.
-    os.dup2(listening.fileno(), _FIRST)
-    os.set_inheritable(_FIRST, True)
+    # Last: from here on number 3 is a socket, whatever it was before.
+    for wanted, number in enumerate(numbers, _FIRST):
+        os.dup2(number, wanted)
     os.execve(
         sys.executable,
         [sys.executable, "-P", "-m", "jupyter_remote.server", str(paths.SERVER_JSON)],
@@ -79,28 +83,31 @@ def run(settings: Settings) -> NoReturn:
     )
 
 
-def _listen(settings: Settings, owner: Account) -> socket.socket:
-    if settings.listen != "unix":
-        listening = socket.socket()
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", int(settings.listen)))
-    else:
-        if os.geteuid() != 0:
-            die(
-                "Only root can make the socket that Apache connects to.",
-                hint="sudo jupyter-remote run — or set a port: sudo jupyter-remote config set listen 8888",
-                code=EX_NOPERM,
-            )
+def _listen(settings: Settings, owner: Account) -> list[socket.socket]:
+    listening = []
+    if os.geteuid() == 0:
         paths.HTTP_SOCKET.unlink(missing_ok=True)
-        listening = socket.socket(socket.AF_UNIX)
-        listening.bind(str(paths.HTTP_SOCKET))
+        listening.append(socket.socket(socket.AF_UNIX))
+        listening[0].bind(str(paths.HTTP_SOCKET))
         try:
             group = grp.getgrnam("www-data").gr_gid
         except KeyError:
             group = owner.gid
         os.chown(paths.HTTP_SOCKET, owner.uid, group)
         paths.HTTP_SOCKET.chmod(0o660)
-    listening.listen(512)
+    elif settings.listen == "unix":
+        die(
+            "Only root can make the socket that Apache connects to.",
+            hint="sudo jupyter-remote run — or set a port: sudo jupyter-remote config set listen 8888",
+            code=EX_NOPERM,
+        )
+    if settings.listen != "unix":
+        port = socket.socket()
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        port.bind(("127.0.0.1", int(settings.listen)))
+        listening.append(port)
+    for one in listening:
+        one.listen(512)
     return listening
 
 

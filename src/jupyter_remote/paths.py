@@ -30,7 +30,8 @@ CONDA_WANTED = STATE_DIR / "conda-wanted"
 RUN_DIR = Path("/run/jupyter-remote")
 HTTP_SOCKET = RUN_DIR / "http.sock"
 KERNEL_SOCKET = RUN_DIR / "kernel.sock"
-LOCK = Path("/run/lock/jupyter-remote.lock")
+#: Not in /run/lock, where everybody could have made it before us, nor readable: who can open it can hold it.
+LOCK = RUN_DIR / "lock"
 
 SERVICE = "jupyter-remote.service"
 SOCKET = "jupyter-remote.socket"

@@ -77,14 +77,14 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         "conda_channel": settings.conda_channel,
     }
     place = paths.Place(settings.user)
-    unix = settings.listen == "unix"
     values = {
         "settings": settings,
         "place": place,
         "home": unit_quoted(str(owner.home)),
         "group": machine.apache_group,
-        "listen": str(paths.HTTP_SOCKET) if unix else f"127.0.0.1:{settings.listen}",
-        "backend": f"unix:{paths.HTTP_SOCKET}|http://localhost" if unix else f"http://127.0.0.1:{settings.listen}",
+        # Also when there is a port: whoever is first can have a port while we are stopped, and Apache would hand
+        # them the owner's cookies. Root's directory is nobody else's.
+        "backend": f"unix:{paths.HTTP_SOCKET}|http://localhost",
         "server_name": settings.server_name or machine.name,
     }
     return {

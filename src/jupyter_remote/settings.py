@@ -121,7 +121,7 @@ def _hosts(value: object) -> list[str]:
 
 
 def _listen(value: object) -> str | int:
-    allowed = '"unix" (a socket that only Apache and the owner can open), or a loopback port from 1024 to 65535'
+    allowed = '"unix" (a socket that only Apache and the owner can open), or also a loopback port from 1024 to 65535'
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 6:
         value = int(value)
     if value == "unix" or (isinstance(value, int) and not isinstance(value, bool) and 1024 <= value <= 65535):
@@ -290,7 +290,7 @@ KEYS: dict[str, Key] = {
         Key(
             "listen",
             "unix",
-            "Where the server listens for Apache: a unix socket, or a loopback port.",
+            "Where the server listens: at a unix socket, for Apache, and if you want it at a loopback port too.",
             _listen,
         ),
         Key(
@@ -343,6 +343,13 @@ KEYS: dict[str, Key] = {
             _one_of("offer", "hide"),
         ),
         Key(
+            "kernels.sudo",
+            "refused",
+            "Whether sudo works in terminals and notebooks, for whom sudoers(5) lets.\n"
+            "For those that start from then on.",
+            _one_of("refused", "allowed"),
+        ),
+        Key(
             "conda.distribution",
             "miniforge",
             "What `jupyter-remote conda install` installs. The other two have licence terms of their own.",
@@ -388,6 +395,7 @@ class Settings:
     kernels_journal_size: str = "256M"
     kernels_environments: list[str] = field(default_factory=list)
     kernels_without_ipykernel: str = "offer"
+    kernels_sudo: str = "refused"
     conda_distribution: str = "miniforge"
     conda_prefix: str = ""
     conda_channel: str = "conda-forge"

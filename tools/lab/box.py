@@ -8,12 +8,15 @@ with Box("trixie") as box:
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -409,25 +412,39 @@ class Box:
         return found
 
     def places_with(self, secret: str) -> list[str]:
-        """Where *secret* can be read in the box: files on disk and in /run and /tmp, arguments, environments.
+        """Where *secret* can be read in the box; see :meth:`places_with_each`."""
+        return self.places_with_each({"": secret})[""]
 
-        The journal and the debconf database are files, so they are searched too.
+    def places_with_each(self, secrets: Mapping[str, str | bytes]) -> dict[str, list[str]]:
+        """Where each of the named secrets can be read: files on disk and in /run and /tmp, arguments, environments.
+
+        The journal and the debconf database are files, so they are searched too; the journal once more as text.
+        Bytes are also looked for as programs print them.
         """
-        found = [f"argv of {' '.join(p.argv)}" for p in self.processes() if any(secret in word for word in p.argv)]
-        found += [
-            f"environment of {' '.join(p.argv)}"
-            for p in self.processes()
-            if any(secret in value for value in p.environ.values())
-        ]
+        wanted = {name: _spellings(secret) for name, secret in secrets.items()}
+        seen: list[tuple[str, bytes]] = []
+        for process in self.processes():
+            command = " ".join(process.argv)
+            seen.append((f"argv of {command}", "\0".join(process.argv).encode()))
+            seen.append((f"environment of {command}", "\0".join(process.environ.values()).encode()))
         self.attempt("journalctl --sync")
-        if secret in self.journal():
-            found.append("journal")
-        # only what was written since the layer was made can have it
-        for top in (self._view.difference, self.path("/run"), self.path("/tmp")):
-            hits = run("grep", "--recursive", "--files-with-matches", "--text", "--fixed-strings",
-                       "--devices=skip", "--regexp", secret, top, check=False).stdout  # fmt: skip
-            found += [str(Path(hit).relative_to(top.parent)) for hit in hits.splitlines()]
-        return found
+        seen.append(("journal", self.journal().encode()))
+        # grep looks for the longest part in a line of each, in one go; what it finds is looked at in full.
+        patterns = [max(re.split(rb"[\n\0]", text), key=len) for texts in wanted.values() for text in texts]
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"\n".join(patterns))
+            file.flush()
+            # only what was written since the layer was made can have it
+            for top, inside in ((self._view.difference, "/"), (self.path("/run"), "/run"), (self.path("/tmp"), "/tmp")):
+                command = ("grep", "--recursive", "--files-with-matches", "--null", "--text", "--fixed-strings",
+                           "--devices=skip", f"--file={file.name}")  # fmt: skip
+                hits = run(*command, top, check=False, env={**os.environ, "LC_ALL": "C"}).stdout
+                for hit in filter(None, hits.split("\0")):
+                    seen.append((str(Path(inside, Path(hit).relative_to(top))), Path(hit).read_bytes()))
+        return {
+            name: sorted(place for place, content in seen if any(text in content for text in texts))
+            for name, texts in wanted.items()
+        }
 
     # -- packages --------------------------------------------------------------------------------
 
@@ -469,6 +486,12 @@ class Box:
             self.preseed(preseed)
         line = f"exec 2>&1; apt-get -qq update && apt-get install --yes --allow-downgrades {self.put(deb)}"
         return self.attempt(line, env=NONINTERACTIVE)
+
+
+def _spellings(secret: str | bytes) -> list[bytes]:
+    if isinstance(secret, str):
+        return [secret.encode()]
+    return [secret, secret.hex().encode(), repr(secret)[2:-1].encode(), base64.b64encode(secret)]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ after a restart.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 from pathlib import Path
@@ -16,6 +17,9 @@ from ..run import Mistake
 EX_CONFIG = 78
 EX_USAGE = 64
 
+#: linux/prctl.h
+PR_SET_DUMPABLE = 4
+
 
 def main(argv: list[str]) -> int:
     """Serve until a signal comes.
@@ -23,6 +27,8 @@ def main(argv: list[str]) -> int:
     :param argv: program and the path of ``server.json``.
     :returns: the exit code: 0 after a planned stop.
     """
+    # Before there is anything to see.
+    shut_out()
     # Importing makes hundreds of thousands of objects and hardly any garbage: collecting in between
     # was a tenth of the start.
     gc.disable()
@@ -43,6 +49,17 @@ def main(argv: list[str]) -> int:
         print(mistake, file=sys.stderr)
         return mistake.code
     return 0
+
+
+def shut_out() -> None:
+    """Let no other process of the owner look into this one: neither at its memory, where the key of the cookies is,
+    nor through /proc at its files and at what systemd has handed to it, nor by ptrace(2).
+
+    What runs in a notebook is such a process. It holds for this process alone, not for programs that it starts, and
+    there is no core dump either: see PR_SET_DUMPABLE in prctl(2), and proc(5), which then belongs to root.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
 
 
 if __name__ == "__main__":
