@@ -90,10 +90,10 @@ def patterns(make_server: Any) -> list[str]:
 
 #: An address of each part of the server and of each extension that comes with it: all of them are asked.
 PARTS = (
-    "/jupyter/api/contents", "/jupyter/terminals/websocket/x", "/jupyter/api/events/subscribe", "/jupyter/lab",
-    "/jupyter/lab/api/settings", "/jupyter/lsp/status", "/jupyter/lsp/ws/", "/jupyter/tree", "/jupyter/notebooks/",
-    "/jupyter/nbconvert/", "/jupyter/files/", "/jupyter/api/terminals", "/jupyter/metrics", "/jupyter/api/shutdown",
-    "/jupyter/api/kernels/x/running", "/jupyter/api/spec.yaml", "/jupyter/api/security/csp-report",
+    "/jupyter/api/contents", "/jupyter/terminals/websocket", "/jupyter/api/events/subscribe", "/jupyter/lab",
+    "/jupyter/lab/api/settings", "/jupyter/lsp/status", "/jupyter/lsp/ws", "/jupyter/tree", "/jupyter/notebooks",
+    "/jupyter/nbconvert", "/jupyter/files", "/jupyter/api/terminals", "/jupyter/metrics", "/jupyter/api/shutdown",
+    "/jupyter/api/kernels/", "/jupyter/api/spec.yaml", "/jupyter/api/security/csp-report",
 )  # fmt: skip
 
 
