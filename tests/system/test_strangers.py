@@ -239,7 +239,7 @@ def test_no_spelling_of_a_path_leads_past_the_login_or_out_of_the_location(box: 
     for path in ("/jupyter/..%2fprivate/", "/jupyter/..;/private/"):
         assert wire.status(wire.ask(box, wire.get(path, "shop.test"), tls=False)) in (302, 404), path
     # Who asked, whatever the spelling.
-    assert set(re.findall(r"Refused: .* from ([0-9a-f.:]+)[: ]", log(box))) == {"10.77.0.1"}
+    assert set(re.findall(r"Refused: .* from (\S+): ", log(box))) == {"10.77.0.1"}
 
 
 # --- too much of it ----------------------------------------------------------------------------------
@@ -263,6 +263,7 @@ def test_huge_headers_are_refused(box: Box):
     assert wire.ask_h2(box, h2()).status == 200
 
 
+@pytest.mark.one_release
 def test_a_strangers_upload_fills_no_memory(box: Box, client: MakeClient):
     client(box).try_login("wrong")
     before = most_memory(box)

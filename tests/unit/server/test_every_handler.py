@@ -93,7 +93,7 @@ PARTS = (
     "/jupyter/api/contents", "/jupyter/terminals/websocket", "/jupyter/api/events/subscribe", "/jupyter/lab",
     "/jupyter/lab/api/settings", "/jupyter/lsp/status", "/jupyter/lsp/ws", "/jupyter/tree", "/jupyter/notebooks",
     "/jupyter/nbconvert", "/jupyter/files", "/jupyter/api/terminals", "/jupyter/metrics", "/jupyter/api/shutdown",
-    "/jupyter/api/kernels/", "/jupyter/api/spec.yaml", "/jupyter/api/security/csp-report",
+    "/jupyter/api/kernels/", "/jupyter/api/security/csp-report",
 )  # fmt: skip
 
 
