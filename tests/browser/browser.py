@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -130,8 +130,15 @@ class Browser:
 
 
 @contextmanager
-def browsing(box: Box, base_url: str = "/jupyter") -> Iterator[Browser]:
-    """A browser of somebody who was told to trust the box's authority, and who finds its name."""
+def browsing(
+    box: Box, base_url: str = "/jupyter", *, sites: Mapping[str, str] | None = None, authorities: Iterable[str] = ()
+) -> Iterator[Browser]:
+    """A browser of somebody who was told to trust the box's authority, and who finds its name.
+
+    :param sites: where it finds other sites: IP addresses by name, or by name and port.
+    :param authorities: whom it trusts besides, as PEM.
+    """
+    found = "".join(f"MAP {name} {address}, " for name, address in (sites or {}).items())
     host.require("chromium", "certutil", "nsenter")
     with (
         tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as home,
@@ -140,12 +147,12 @@ def browsing(box: Box, base_url: str = "/jupyter") -> Iterator[Browser]:
         network.visiting() as laptop,
         sync_playwright() as player,
     ):
-        _trust(Path(home), box.read("/var/lib/jupyter-remote/ca.crt"))
+        _trust(Path(home), box.read("/var/lib/jupyter-remote/ca.crt"), *authorities)
         chromium = player.chromium.launch(
             executable_path=_program(Path(home), network.inside(laptop, CHROMIUM)),
             headless=True,
             chromium_sandbox=False,  # it runs as root, and opens nothing but our own pages
-            args=[*FLAGS, f"--host-resolver-rules=MAP {box.hostname} {box.ip}, MAP * ~NOTFOUND"],
+            args=[*FLAGS, f"--host-resolver-rules={found}MAP {box.hostname} {box.ip}, MAP * ~NOTFOUND"],
             env={**os.environ, "HOME": home},
         )
         try:
@@ -165,11 +172,12 @@ def _program(home: Path, command: list[str]) -> Path:
     return program
 
 
-def _trust(home: Path, authority: str) -> None:
-    """Tell the browser whose home this is to believe *authority* (PEM)."""
+def _trust(home: Path, *authorities: str) -> None:
+    """Tell the browser whose home this is to believe *authorities* (PEM)."""
     database = home / ".pki/nssdb"
     database.mkdir(parents=True)
-    certificate = home / "ca.crt"
-    certificate.write_text(authority)
     run("certutil", "-d", f"sql:{database}", "-N", "--empty-password")
-    run("certutil", "-d", f"sql:{database}", "-A", "-t", "C,,", "-n", "box", "-i", certificate)
+    for number, authority in enumerate(authorities):
+        certificate = home / f"ca{number}.crt"
+        certificate.write_text(authority)
+        run("certutil", "-d", f"sql:{database}", "-A", "-t", "C,,", "-n", f"ca{number}", "-i", certificate)

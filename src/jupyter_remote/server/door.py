@@ -1,8 +1,9 @@
 """The way in: what is asked of a request before any handler of Jupyter or of an extension sees it.
 
-Two questions: does the browser call us by a name that is ours, and is somebody logged in. Handlers
-ask the second one again, each for itself; asking here first means that a handler which forgets to
-is not an open door.
+Three questions: does the browser call us by a name that is ours, is somebody logged in, and is it our own
+page that asks, or a person who follows a link, and not somebody else's page that makes a browser ask. Handlers
+ask the last two again, each for itself; asking here first means that a handler which forgets to is not an
+open door.
 
 Behind Apache only Apache can connect, and what it says about the client (``X-Real-IP``,
 ``X-Forwarded-Proto``) is true. With ``listen`` set to a port, every local user can connect and claim
@@ -36,8 +37,20 @@ LOCAL_PROXIES = ["127.0.0.1", "::1"]
 #: Below the base URL, without login: the login itself, what its page needs, and the version number.
 PUBLIC = re.compile(r"(login|logout|api)|static/.+", re.DOTALL)
 
+#: Those of them that do something. The others give the same to everybody, whatever page asks.
+DOES_SOMETHING = ("login", "logout")
+
+#: Bytes that somebody who is not logged in may send to them: a form with a password. Handlers keep what they are
+#: sent in memory.
+STRANGERS_BODY = 64 * 1024
+
 #: Browsers and robots ask for these at the root of the site. Here upstream's handler for them fails.
 NOT_HERE = ("favicon.ico", "robots.txt")
+
+#: What browsers say of a request that a page of another origin has caused.
+ELSEWHERE = ("cross-site", "same-site")
+
+_LONGEST_WAY_BACK = 4000
 
 _PORT = re.compile(r":[0-9]*\Z")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -89,30 +102,37 @@ class Door(httputil.HTTPServerConnectionDelegate):
             return _Answer(request, 403, pages.unknown_name(shown))
         base = self.instance.base_url
         below = request.path.startswith(base)
-        if below and request.path[len(base) :] in NOT_HERE:
+        name = request.path[len(base) :] if below else ""
+        if name in NOT_HERE:
             return _Answer(request, 404)
-        if (below and PUBLIC.fullmatch(request.path[len(base) :])) or self._is_logged_in(request):
+        is_inside = self._is_logged_in(request)
+        is_public = below and bool(PUBLIC.fullmatch(name))
+        if (name in DOES_SOMETHING or (is_inside and not is_public)) and self._is_from_elsewhere(request):
+            return self._refuse(request, "Asked by a page of another origin")
+        if name == "logout" and request.headers.get("Sec-Fetch-Site") in ELSEWHERE:
+            # A link on another site logs nobody out.
+            return _Answer(request, 302, headers={"Location": base})
+        if is_public and not is_inside:
+            if _announced(request.headers) > STRANGERS_BODY:
+                return _Answer(request, 413)
+            # As much of what is not announced.
+            assert isinstance(request.connection, HTTP1Connection)
+            request.connection.set_max_body_size(STRANGERS_BODY)
+        if is_public or is_inside:
             return self._inside(request)
         if request.method in ("GET", "HEAD") and not self._is_for_programs(request):
-            return _Answer(
-                request,
-                302,
-                headers={
-                    "Location": f"{base}login?next={quote(request.uri or base, safe='')}" if below else f"{base}login"
-                },
-            )
+            wanted = quote(request.uri or base, safe="")
+            # Longer than that and it does not fit into a header on its way through Apache.
+            way_back = f"?next={wanted}" if below and len(wanted) < _LONGEST_WAY_BACK else ""
+            return _Answer(request, 302, headers={"Location": f"{base}login{way_back}"})
+        return self._refuse(request, "Not logged in")
+
+    def _refuse(self, request: httputil.HTTPServerRequest, why: str) -> _Answer:
         self.log.info(
-            "Refused: %s %s from %s is not logged in.",
-            request.method,
-            ascii(request.path)[1:-1],
-            request.remote_ip,
+            "Refused: %s %s from %s: %s.", request.method, ascii(request.path)[1:-1], request.remote_ip, why.lower()
         )
-        return _Answer(
-            request,
-            403,
-            json.dumps({"message": "Forbidden", "reason": "Not logged in"}),
-            {"Content-Type": "application/json"},
-        )
+        body = json.dumps({"message": "Forbidden", "reason": why})
+        return _Answer(request, 403, body, {"Content-Type": "application/json"})
 
     def _is_ours(self, host: str) -> bool:
         if host in self._names:
@@ -123,6 +143,26 @@ class Door(httputil.HTTPServerConnectionDelegate):
         except ValueError:
             return False
         return True
+
+    def _is_from_elsewhere(self, request: httputil.HTTPServerRequest) -> bool:
+        """Whether a page that is not ours makes a browser ask this, with the owner's cookie.
+
+        The cookie's SameSite is not enough: another host of the same domain is the same site, and so is another
+        port of this one. What programs send has neither of these headers, and no page of another origin can send
+        ``Authorization``, for which a browser asks first and is not given leave.
+        """
+        headers = request.headers
+        if "Authorization" in headers:
+            return False
+        origin = headers.get("Origin")
+        if origin is not None:
+            # Of each websocket, and of whatever changes something.
+            scheme, _, host = origin.lower().partition("://")
+            return host != request.host.lower() or (self.instance.behind_tls and scheme != "https")
+        if headers.get("Sec-Fetch-Site") not in ELSEWHERE:
+            return False
+        is_link = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
+        return not is_link or request.method not in ("GET", "HEAD")
 
     def _is_for_programs(self, request: httputil.HTTPServerRequest) -> bool:
         """No page that a person looks at: a redirect to the login page would only confuse."""
@@ -190,6 +230,7 @@ class _Visit(httputil.HTTPMessageDelegate):
         # Weak: the door's dictionary is keyed by it.
         self._server_conn = weakref.ref(server_conn)
         self._request_conn = request_conn
+        upstream.complete_headers(request_conn, pages.complete)
         self._first = first
         self._delegate: httputil.HTTPMessageDelegate | None = None
 
@@ -267,6 +308,12 @@ class _Answer(httputil.HTTPMessageDelegate):
             b"" if self._request.method == "HEAD" else self._body,
         )
         connection.finish()
+
+
+def _announced(headers: httputil.HTTPHeaders) -> int:
+    """How many bytes a request says that it has; 0 when it does not say."""
+    length = headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else 0
 
 
 def host_name(host: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -60,6 +60,21 @@ def stream_of(connection: HTTP1Connection | HTTP1ServerConnection) -> iostream.I
 def end_keep_alive(server: HTTPServer) -> None:
     """Close each connection of the server after the answer to the next request."""
     server.conn_params.no_keep_alive = True
+
+
+def complete_headers(connection: HTTP1Connection, complete: Callable[[httputil.HTTPHeaders], None]) -> None:
+    """Have *complete* see the headers of the answer before they leave, whichever handler wrote it."""
+    write = connection.write_headers
+
+    def write_completed(
+        start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
+        headers: httputil.HTTPHeaders,
+        chunk: bytes | None = None,
+    ) -> asyncio.Future[None]:
+        complete(headers)
+        return write(start_line, headers, chunk)
+
+    connection.write_headers = write_completed  # type: ignore[method-assign]
 
 
 def end_pings(websocket: WebSocketMixin) -> None:

@@ -101,6 +101,88 @@ def test_posts_of_other_sites_are_refused(owner: Browser):
     assert owner.api("GET", "kernels") == []
 
 
+#: What a browser says when a page that is not ours makes it ask.
+ELSEWHERE = {
+    "another site": {"Origin": "https://evil.test"},
+    "a neighbour": {"Origin": "https://sub.box.test"},
+    "another port": {"Origin": "https://box.test:8443"},
+    "our name without https": {"Origin": "http://box.test"},
+    "a page in a sandbox": {"Origin": "null"},
+    "a picture": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+    "a script": {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script"},
+    "a frame": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+}
+
+
+@pytest.mark.parametrize("who", ELSEWHERE)
+def test_the_owners_cookie_is_of_no_use_to_pages_from_elsewhere(owner: Browser, who: str):
+    """Also where no handler looks, and with the token against forged requests."""
+    token = {"X-XSRFToken": owner._cookie("_xsrf"), "Referer": f"{owner.url}/lab"}
+    for path in ("api/contents", "lab", "files/x", "no/such/page", "logout"):
+        answer = owner.get(path, headers={**token, **ELSEWHERE[who]})
+        assert answer.status_code == 403, path
+        assert answer.json()["reason"] == "Asked by a page of another origin"
+    for path in ("api/contents", "api/terminals", "login", "logout"):
+        assert owner.http.post(f"{owner.url}/{path}", headers={**token, **ELSEWHERE[who]}).status_code == 403, path
+    assert owner.logged_in
+    assert owner.api("GET", "terminals") == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "https://box.test"},
+        {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"},
+        {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+    ],
+    ids=["a program", "our page", "our script", "typed", "a link in a mail"],
+)
+def test_links_our_pages_and_programs_are_let_in(owner: Browser, headers: dict[str, str]):
+    assert owner.get("lab", headers=headers).status_code == 200
+
+
+def test_a_link_elsewhere_logs_nobody_out(owner: Browser):
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert owner.get("logout", headers=link).url.path.startswith("/jupyter/lab")
+    assert owner.logged_in
+
+
+@pytest.mark.parametrize("path", ["login", "logout", "api", "static/x"])
+def test_a_stranger_sends_no_more_than_a_form_holds(visitor: Browser, path: str):
+    much = b"x" * 65537
+    assert visitor.http.post(f"{visitor.url}/{path}", content=much).status_code == 413
+    # In pieces, of which the first says that it is too big.
+    lines = [f"POST /jupyter/{path} HTTP/1.1", "Host: box.test", "Transfer-Encoding: chunked"]
+    assert say(visitor, lines, b"10001\r\n").makefile("rb").read().startswith(b"HTTP/1.1 400")
+
+
+def test_a_long_address_leads_to_the_login_without_a_way_back(visitor: Browser):
+    page = visitor.get(f"lab/tree/{'a/' * 2500}")
+    assert page.status_code == 200
+    assert str(page.url) == f"{visitor.url}/login"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["lab", "tree", "login", "logout", "api", "api/contents", "static/favicon.ico", "files/x", "x", "robots.txt"],
+)
+def test_every_answer_tells_browsers_what_others_may_not(owner: Browser, visitor: Browser, path: str):
+    for browser in (owner, visitor):
+        for method in ("GET", "HEAD", "POST", "PROPFIND"):
+            if (method, path) == ("GET", "logout"):
+                continue
+            answer = browser.http.request(method, f"{browser.url}/{path}", follow_redirects=False)
+            policy = answer.headers["content-security-policy"]
+            assert "frame-ancestors 'self'" in policy or "frame-ancestors 'none'" in policy
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert "referrer-policy" in answer.headers
+            in_sandbox = "sandbox" in policy
+            assert ("cross-origin-opener-policy" in answer.headers) != in_sandbox
+            assert ("base-uri" in policy) != in_sandbox
+
+
 @pytest.mark.parametrize("name", ["robots.txt", "favicon.ico"])
 def test_files_that_belong_to_the_site_are_not_ours(visitor: Browser, name: str):
     assert visitor.get(name).status_code == 404

@@ -9,6 +9,7 @@ from re import _constants as sre  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
+import httpx
 import pytest
 from running import Browser, Running
 
@@ -20,7 +21,7 @@ PUBLIC = {
     r"/static/.+": {"GET", "HEAD"},
 }
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 
 LIST_HANDLERS = """
 import json, os, sys
@@ -87,6 +88,27 @@ def patterns(make_server: Any) -> list[str]:
     return sorted(found)
 
 
+#: An address of each part of the server and of each extension that comes with it: all of them are asked.
+PARTS = (
+    "/jupyter/api/contents", "/jupyter/terminals/websocket", "/jupyter/api/events/subscribe", "/jupyter/lab",
+    "/jupyter/lab/api/settings", "/jupyter/lsp/status", "/jupyter/lsp/ws", "/jupyter/tree", "/jupyter/notebooks",
+    "/jupyter/nbconvert", "/jupyter/files", "/jupyter/api/terminals", "/jupyter/metrics", "/jupyter/api/shutdown",
+    "/jupyter/api/kernels/", "/jupyter/api/security/csp-report",
+)  # fmt: skip
+
+
+def public_methods(path: str) -> set[str]:
+    """What may be asked of an address without a login."""
+    below = path.removeprefix("/jupyter") if path.startswith("/jupyter/") else ""
+    return {method for address, methods in PUBLIC.items() for method in methods if re.fullmatch(address, below)}
+
+
+def is_refusal(answer: httpx.Response) -> bool:
+    """Whether it says no, and no more than that."""
+    sent_to_login = answer.status_code == 302 and answer.headers["location"].startswith("/jupyter/login")
+    return (sent_to_login or answer.status_code in (403, 404, 405)) and not _tells(answer.text)
+
+
 def test_nothing_is_answered_without_a_login_but_the_public_list(patterns: list[str], visitor: Browser):
     answered = []
     asked = set()
@@ -95,17 +117,28 @@ def test_nothing_is_answered_without_a_login_but_the_public_list(patterns: list[
         if not path.startswith("/"):
             continue
         asked.add(path)
-        below = path.removeprefix("/jupyter")
-        public = {method for address, methods in PUBLIC.items() for method in methods if re.fullmatch(address, below)}
-        for method in set(METHODS) - public:
-            answer = visitor.http.request(method, f"https://box.test{path}", follow_redirects=False)
-            sent_to_login = answer.status_code == 302 and answer.headers["location"].startswith("/jupyter/login")
-            refused = answer.status_code in (403, 404, 405)
-            if not (sent_to_login or refused) or _tells(answer.text):
-                answered.append(f"{method} {path} ({pattern}): {answer.status_code}")
+        # Also where it would be if there were no base URL.
+        for address in {path, path.removeprefix("/jupyter")} - {""}:
+            for method in set(METHODS) - public_methods(address):
+                answer = visitor.http.request(method, f"https://box.test{address}", follow_redirects=False)
+                if not is_refusal(answer):
+                    answered.append(f"{method} {address} ({pattern}): {answer.status_code}")
     assert answered == []
-    for expected in ("/jupyter/api/contents", "/jupyter/terminals/websocket/x", "/jupyter/api/events/subscribe"):
-        assert expected in asked or any(path.startswith(expected) for path in asked), sorted(asked)
+    for expected in PARTS:
+        assert any(path.startswith(expected) for path in asked), (expected, sorted(asked))
+
+
+def test_no_address_becomes_a_websocket_without_a_login(patterns: list[str], visitor: Browser):
+    handshake = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    handshake |= {"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    opened = []
+    for path in map(example, patterns):
+        for origin in ("https://box.test", "https://evil.test", None) if path.startswith("/") else ():
+            headers = handshake | ({"Origin": origin} if origin else {})
+            answer = visitor.http.get(f"https://box.test{path}", headers=headers, follow_redirects=False)
+            if not is_refusal(answer) and not (answer.status_code == 200 and "GET" in public_methods(path)):
+                opened.append(f"{path}: {answer.status_code}")
+    assert opened == []
 
 
 def _tells(text: str) -> bool:

@@ -66,6 +66,11 @@ def test_tornado_asks_the_door_for_each_request():
     assert "self.request_callback.start_request(server_conn, request_conn)" in source(HTTPServer.start_request)
 
 
+def test_tornado_writes_each_answers_headers_through_its_connection():
+    assert "self.request.connection.write_headers(" in source(web.RequestHandler.flush)
+    assert "HTTP1Connection(self.stream, False, self.params, self.context)" in source(HTTP1ServerConnection)
+
+
 def test_jupyters_static_files_are_remembered_by_their_relative_path():
     # When this fails, StaticFiles may not be needed any more.
     assert isinstance(FileFindHandler._static_paths, dict)
