@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
 import websocket
-from running import HASH, OLD_HASH, PASSWORD, Browser, Running
+from running import HASH, OLD_HASH, PASSWORD, SOURCES, Browser, Running
 
 from jupyter_remote.passes import TOKEN, Pass, Passes, digest_of, new_secret
 from tests.client import Kernel, wait_until
@@ -157,6 +160,34 @@ def test_a_login_that_was_removed_while_no_server_ran_has_nothing_open_afterward
         server.start().wait_until_ready()
         assert is_closed(kernel.channels)
         assert own.execute("1 + 1").value == "2"
+
+
+def test_a_keeper_from_before_an_upgrade_disconnects_all_and_they_come_again(server: Running, tmp_path: Path):
+    """It knows nothing of labels."""
+    old = tmp_path / "jupyter_remote"
+    shutil.copytree(SOURCES / "jupyter_remote", old)
+    for name, line in (
+        ("__main__.py", r'^ +"hang_up": .*\n'),
+        ("kernel.py", r'^ +"labels": .*\n'),
+        ("terminal.py", r'^ +"labels": .*\n'),
+    ):
+        text, count = re.subn(line, "", (old / "keeper" / name).read_text(), flags=re.MULTILINE)
+        assert count == 1
+        (old / "keeper" / name).write_text(text)
+    server.environment["PYTHONPATH"] = str(tmp_path)
+    server.keep_kernels()
+    server.environment["PYTHONPATH"] = str(SOURCES)
+    server.start().wait_until_ready()
+    with server.owner() as lost, server.owner() as owner:
+        kernel, terminal = lost.start_kernel(), lost.open_terminal()
+        kernel.execute("x = 41")
+        own = owner.connect(kernel.id)
+        server.restart()
+        assert own.execute("x + 1").value == "42", "a restart has disconnected"
+        end(server, logins(server)[0])
+        for channel in (kernel.channels, terminal.channel, own.channels):
+            assert is_closed(channel)
+        assert owner.connect(kernel.id).execute("x").value == "41"
 
 
 # -- tokens -------------------------------------------------------------------------------------------
