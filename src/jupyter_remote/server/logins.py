@@ -55,6 +55,8 @@ class Register:
             return None
         self._known[digest] = one
         if now - one.seen > NOTE or not one.last_address:
+            if one.name and one.last_address != address:
+                self._log.info("Token %s is used from %s.", one.name, address)
             try:
                 one = self._passes.use(one, address)
             except FileNotFoundError:
