@@ -120,9 +120,20 @@ class Client:
         return self.logged_in
 
     def follow(self, link: str) -> bool:
-        """Open a login link. Whether we are in afterwards."""
-        self.http.get(link)
+        """Open a login link, as a browser does whose script sends what is behind the ``#``. Whether we are in then."""
+        page, _, fragment = link.partition("#")
+        self.send_link(fragment.removeprefix("token="), page)
         return self.logged_in
+
+    def send_link(self, token: str, page: str = "", **more: Any) -> httpx.Response:
+        """What the page of a login link does; the answer to it.
+
+        :param page: its address, if it is not the usual one.
+        """
+        shown = self.http.get(page or f"{self.url}/login?link")
+        found = re.search(r'name="_xsrf" value="([^"]+)"', shown.text)
+        fields = {"link": token, "_xsrf": found.group(1) if found else "", **more.pop("data", {})}
+        return self.http.post(f"{self.url}/login", data=fields, **more)
 
     @property
     def logged_in(self) -> bool:

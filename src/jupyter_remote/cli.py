@@ -22,8 +22,10 @@ from . import (
     machine,
     paths,
     render,
+    sessions,
     settings,
     systemd,
+    tokens,
 )
 from .conda import command
 from .run import (
@@ -45,6 +47,8 @@ examples:
   jupyter-remote status                        how things stand, and what needs attention
   sudo jupyter-remote password                 set the password
   jupyter-remote url                           the address, with a link that logs in once
+  jupyter-remote sessions                      which browsers are logged in
+  jupyter-remote token create laptop           a token for VS Code or a script
   sudo jupyter-remote config set base_url /lab move it to https://<server>/lab
   jupyter-remote kernels                       what runs, and in which notebook
   sudo systemctl restart jupyter-remote        restart the server; kernels go on
@@ -128,6 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     add("unconfigure", _unconfigure)
     add("suggest-owner", _suggest_owner)
     kernels.add_parser(commands)
+    sessions.add_parser(commands)
+    tokens.add_parser(commands)
     command.add_parser(commands)
     return parser
 
@@ -171,7 +177,8 @@ def _url(arguments: argparse.Namespace) -> int:
     if not arguments.plain:
         accounts.owner(current.user)
         token = password.new_login_link(paths.Place(current.user).login_links)
-        link = f"{address}/login?token={token}"
+        # Behind the #: no browser sends it by itself, so it is in no log and no preview of a chat uses it up.
+        link = f"{address}/login?link#token={token}"
     if arguments.json:
         print(json.dumps({"address": address, "login_link": link or None, "valid_seconds": 600 if link else None}))
     elif link:
@@ -212,6 +219,10 @@ def _password(arguments: argparse.Namespace) -> int:
         if paths.CONFIG.exists():
             _report(apply.apply(configure.current()))
     say("Locked: only login links work now (sudo jupyter-remote url)." if arguments.lock else "The password is set.")
+    say("All browsers are logged out.")
+    if count := tokens.count():
+        tell = f"{count} tokens of programs still work" if count > 1 else "One token of a program still works"
+        say(f"{tell}: jupyter-remote token list. An end to all: jupyter-remote token revoke --all")
     return 0
 
 

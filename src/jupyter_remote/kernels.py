@@ -17,7 +17,7 @@ import sqlite3
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,19 @@ def find(runtime: Path, sessions: Path) -> list[Kept]:
     return sorted(found, key=lambda one: (one.started or 0, one.id))
 
 
+def disconnect(runtime: Path, labels: list[str]) -> None:
+    """Close the browsers' connections that have one of these labels, whether the server is up or not.
+
+    A keeper that is too old to tell them apart closes all that it has: pages connect again.
+    """
+    for control in _controls(runtime):
+        with contextlib.suppress(Silent):
+            if "labels" in ask(control, op="status"):
+                ask(control, op="hang_up", labels=labels)
+            else:
+                ask(control, op="watch", login="nobody")
+
+
 def interrupt(runtime: Path, one: Kept) -> None:
     """Interrupt a kernel as its kernelspec wants it: by a signal, or by a message.
 
@@ -224,7 +237,7 @@ def add_parser(commands: Any) -> None:
     stopping.set_defaults(command=_stop)
 
 
-def _as_owner() -> paths.Place:
+def as_owner() -> paths.Place:
     """The owner's place; from here on we are the owner.
 
     :raises Mistake: somebody else calls.
@@ -247,13 +260,13 @@ def _all(place: paths.Place) -> list[Kept]:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    found = _all(_as_owner())
+    found = _all(as_owner())
     print(json.dumps([vars(one) for one in found], indent=2) if arguments.json else as_text(found, time.time()))
     return 0
 
 
 def _interrupt(arguments: argparse.Namespace) -> int:
-    place = _as_owner()
+    place = as_owner()
     return _each(_named(arguments.ids, _all(place)), "interrupted", lambda one: interrupt(place.runtime, one))
 
 
@@ -264,7 +277,7 @@ def _stop(arguments: argparse.Namespace) -> int:
             hint="jupyter-remote kernels lists them; then: jupyter-remote kernels stop ID… — or: stop --all",
             code=EX_USAGE,
         )
-    place = _as_owner()
+    place = as_owner()
     found = _all(place)
     wanted = found if arguments.all else _named(arguments.ids, found)
     return _each(wanted, "stopped", lambda one: stop(place.runtime, one))
@@ -328,8 +341,8 @@ def as_text(found: list[Kept], now: float) -> str:
                 age(now - one.started) if one.started else "",
                 memory + limit,
                 str(one.unseen or ""),
-                _shown(one.environment),
-                _shown(one.notebook),
+                one.environment,
+                one.notebook,
             )
         )
     others = sum(one.state == _OTHER_VERSION for one in found)
@@ -337,10 +350,16 @@ def as_text(found: list[Kept], now: float) -> str:
         f"\n\n{others} of them: started by another version of jupyter-remote, and not to be reached by this one.\n"
         "They can be used when that version is installed again. To end one: jupyter-remote kernels stop ID"
     )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return table(rows) + (more if others else "")
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of a heading and of what is below it, in columns."""
+    shown = [[_shown(word) for word in row] for row in rows]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
     return "\n".join(
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ) + (more if others else "")
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in shown
+    )
 
 
 def _unique_length(ids: list[str]) -> int:

@@ -81,6 +81,16 @@ class Place:
         return self.state / "sessions.sqlite"
 
     @property
+    def logins(self) -> Path:
+        """One file per browser that has logged in."""
+        return self.state / "logins"
+
+    @property
+    def tokens(self) -> Path:
+        """One file per token of a program."""
+        return self.state / "tokens"
+
+    @property
     def login_links(self) -> Path:
         """One file per login link that has not been used yet."""
         return self.runtime / "login"

@@ -33,6 +33,9 @@ class Kept(Protocol):
     def keep_logins(self, login: str) -> None:
         """Close the connections of another login."""
 
+    def hang_up(self, labels: list[str]) -> None:
+        """Close the connections that have one of these."""
+
     def close(self, patience: float) -> None:
         """End it, within so many seconds or by force."""
 
@@ -63,6 +66,7 @@ class Keeper:
                 "watch": self._watch,
                 "signal": self._signal,
                 "websocket": self._websocket,
+                "hang_up": self._hang_up,
                 "end": self._end,
                 **more,
             },
@@ -126,6 +130,11 @@ class Keeper:
         if len(files) != 1:
             raise ValueError(f"{len(files)} connections were handed over")
         self._kept.attach(files[0], line, control.early_bytes(line))
+        return {}
+
+    def _hang_up(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
+        del files
+        self._kept.hang_up([str(label) for label in line["labels"]])
         return {}
 
     def _end(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:

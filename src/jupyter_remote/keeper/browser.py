@@ -101,6 +101,7 @@ class Feed:
         session: str,
         protocol: str,
         login: str,
+        label: str,
         max_message: int,
         ping: float,
         early: bytes,
@@ -125,7 +126,7 @@ class Feed:
         if after:
             # It may know the numbers of a journal that was before this one.
             page.acknowledged = after if after <= self.journal.number else 0
-        page.connection = Connection(self, page, file, session, protocol, login, max_message, ping, on_message)
+        page.connection = Connection(self, page, file, session, protocol, login, label, max_message, ping, on_message)
         page.connection.counts = after is not None
         self._forget_old()
         self._changed(True)
@@ -147,6 +148,12 @@ class Feed:
         """Close what was opened under another login."""
         for connection in self.connections:
             if connection.login != login:
+                connection.close(GOING_AWAY, "logged out")
+
+    def hang_up(self, labels: list[str]) -> None:
+        """Close what has one of these labels."""
+        for connection in self.connections:
+            if connection.label in labels:
                 connection.close(GOING_AWAY, "logged out")
 
     def close(self, reason: str) -> None:
@@ -171,12 +178,13 @@ class Connection:
         session: str,
         protocol: str,
         login: str,
+        label: str,
         max_message: int,
         ping: float,
         on_message: Callable[[str, str, list[bytes]], None],
     ) -> None:
         self._feed, self._page = feed, page
-        self.session, self.protocol, self.login = session, protocol, login
+        self.session, self.protocol, self.login, self.label = session, protocol, login, label
         self._identity = identity(session)
         self._pass_on = on_message
         self._reader = Reader(feed.journal.directory)

@@ -287,6 +287,7 @@ class Kernel:
             session=str(line["session"]),
             protocol=str(line["protocol"]),
             login=str(line.get("login", "")),
+            label=str(line.get("label", "")),
             max_message=int(line["max_message"]),
             ping=float(line["ping"]),
             early=early,
@@ -298,6 +299,10 @@ class Kernel:
     def keep_logins(self, login: str) -> None:
         """Close what was opened under another login."""
         self.feed.keep_logins(login)
+
+    def hang_up(self, labels: list[str]) -> None:
+        """Close what has one of these labels."""
+        self.feed.hang_up(labels)
 
     # -- what clients say ----------------------------------------------------------------------------
 
@@ -441,6 +446,7 @@ class Kernel:
             if memory is None
             else {"current": memory.current, "peak": memory.peak, "limit": memory.limit},
             "memo": self.memo,
+            "labels": sorted({connection.label for connection in self.feed.connections}),
         }
 
     def close(self, patience: float) -> None:

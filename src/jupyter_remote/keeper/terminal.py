@@ -345,7 +345,8 @@ class Terminal:
         :param line: ``websocket`` of :mod:`.wire`.
         :param early: what it has sent already.
         """
-        tab = Tab(self, file, str(line.get("login", "")), int(line["max_message"]), float(line["ping"]))
+        login, label = str(line.get("login", "")), str(line.get("label", ""))
+        tab = Tab(self, file, login, label, int(line["max_message"]), float(line["ping"]))
         self._tabs.append(tab)
         tab.begin(early)
         self.pace()
@@ -364,6 +365,12 @@ class Terminal:
         """Close what was opened under another login."""
         for tab in list(self._tabs):
             if tab.login != login:
+                tab.close(GOING_AWAY, "logged out")
+
+    def hang_up(self, labels: list[str]) -> None:
+        """Close what has one of these labels."""
+        for tab in list(self._tabs):
+            if tab.label in labels:
                 tab.close(GOING_AWAY, "logged out")
 
     # -- the whole -----------------------------------------------------------------------------------
@@ -385,6 +392,7 @@ class Terminal:
             if memory is None
             else {"current": memory.current, "peak": memory.peak, "limit": memory.limit},
             "memo": self._memo,
+            "labels": sorted({tab.label for tab in self._tabs}),
         }
 
     def _is_busy(self) -> bool:
@@ -411,9 +419,9 @@ class Terminal:
 class Tab:
     """One browser's websocket."""
 
-    def __init__(self, terminal: Terminal, file: int, login: str, max_message: int, ping: float) -> None:
+    def __init__(self, terminal: Terminal, file: int, login: str, label: str, max_message: int, ping: float) -> None:
         self._terminal = terminal
-        self.login = login
+        self.login, self.label = login, label
         #: rows and columns, once it has said them
         self.size: tuple[int, int] | None = None
         # Of the next byte that it gets; before the scrollback's start when it has to be shown anew.

@@ -48,15 +48,18 @@ the keeper's, goes on.
                   (SCM_RIGHTS, sent with the line's first byte): a connection whose handshake is done. The
                   keeper talks to the browser from now on. ``after`` (optional): the page counts, and has the
                   journal up to this number; it gets the number of each record as ``jupyter_remote`` in the
-                  message's metadata. ``early`` is what the browser had sent already.
+                  message's metadata. ``early`` is what the browser had sent already. ``label`` (optional): whose
+                  pass let it in, no secret.
+   ``hang_up``    ``{"labels": [LABEL, …]}`` → closes the websockets that have one of these. A keeper whose status has
+                  no ``labels`` does not know it.
    ``end``        ``{"keep": BOOL}`` (optional) → kills what still runs, removes its directories, ends. The answer
                   comes before. With ``keep`` the journal stays: the server has not read it to its end.
 
    The status: ``{"wire": 1, "kind": …, "id": …, "unit": UNIT, "pid": PID or null, "returncode": N or null,
    "started": TIME, "execution_state": …, "activity": TIME, "connections": N, "sequence": N, "delivered": N,
    "sessions": {SESSION: N, …}, "kernel_info": {…} or null, "memory": {"current": N, "peak": N, "limit": N or null}
-   or null, "memo": {…}}``. ``sessions`` are those that are connected, with the last record that each has got for
-   certain; a kernel's only.
+   or null, "memo": {…}, "labels": [LABEL, …]}``. ``sessions`` are those that are connected, with the last record that
+   each has got for certain; a kernel's only. ``labels`` are those of the websockets that are open.
    A terminal has no ``start``, ``say`` and ``note``: one shell, whose end is the keeper's. To its ``websocket`` neither
    session nor protocol matter. What is said there is terminado's, as :mod:`~jupyter_remote.keeper.terminal` says it.
 

@@ -13,8 +13,9 @@ from jupyter_core.utils import ensure_event_loop
 from jupyter_server.serverapp import ServerApp
 from jupyter_server.utils import url_path_join
 from tornado.httpserver import HTTPServer
+from tornado.ioloop import PeriodicCallback
 
-from . import config, instance, runs, sessions, upstream
+from . import config, instance, logins, runs, sessions, upstream
 from .door import LOCAL_PROXIES, Door
 from .environment import VERSION, DefaultEnvironment
 from .identity import Owner, read_hash
@@ -39,6 +40,8 @@ class JupyterRemote(ServerApp):
     environment: DefaultEnvironment
     watcher: Watcher
     keepers: Keepers
+    #: of kernels and of terminals
+    all_keepers: list[Keepers]
     saver: Saver
 
     def __init__(self, told: instance.Instance, given: Unit, **kwargs: Any) -> None:
@@ -48,6 +51,7 @@ class JupyterRemote(ServerApp):
         self._end: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._burying: asyncio.Task[None] | None = None
+        self._hanging_up: set[asyncio.Task[None]] = set()
         self.password_hash = read_hash(given.credentials)
         key = cookie_key(given.state / "cookie-secret", self.password_hash)
         self._pins = config.pinned(told, given, key)
@@ -74,6 +78,7 @@ class JupyterRemote(ServerApp):
         """
         self._pin()
         self.keepers = Keepers(self.unit, self.told, login_of(self.cookie_secret), self.log)
+        self.all_keepers = [self.keepers]
         super().init_configurables()
         self.saver = Saver(self.contents_manager, self.log)
         assert isinstance(self.session_manager, Sessions)
@@ -103,9 +108,7 @@ class JupyterRemote(ServerApp):
 
     def init_httpserver(self) -> None:
         """Our door in front of the application, on the sockets that systemd holds."""
-        login = self.identity_provider
-        assert isinstance(login, Owner)
-        self.door = Door(self.told, self.web_app.find_handler, login.is_logged_in, self.log)
+        self.door = Door(self.told, self.web_app.find_handler, self.owner.is_logged_in, self.log)
         self._http_server = HTTPServer(
             self.door,
             xheaders=True,
@@ -127,6 +130,29 @@ class JupyterRemote(ServerApp):
         self.watcher = Watcher(self.kernel_spec_manager.get_all_specs, self._is_watched, self.event_logger)
         self._watching = loop.create_task(self.watcher.run())
         self._burying = loop.create_task(self._bury())
+        passes = self.owner.logins
+        passes.on_end = self._hang_up
+        # Those that have ended while no server ran.
+        connected: set[str] = set().union(*(keepers.labels() for keepers in self.all_keepers))
+        if ended := connected - passes.ids:
+            self._hang_up(ended)
+        self._looking = PeriodicCallback(passes.look, logins.LOOK * 1000)
+        self._looking.start()
+
+    @property
+    def owner(self) -> Owner:
+        """Who may come in."""
+        assert isinstance(self.identity_provider, Owner)
+        return self.identity_provider
+
+    def _hang_up(self, passes: set[str]) -> None:
+        """Close the connections of browsers and programs that may not come in any more."""
+        self.log.info("Disconnected: %s.", ", ".join(sorted(passes)))
+        self.door.hang_up(lambda request: self.owner.pass_of(request) is None)
+        for keepers in self.all_keepers:
+            task = asyncio.get_running_loop().create_task(keepers.hang_up(passes))
+            self._hanging_up.add(task)
+            task.add_done_callback(self._hanging_up.discard)
 
     async def _bury(self) -> None:
         """Save what kernels have said that are gone with their keepers, and remove what is left of them."""

@@ -35,7 +35,7 @@ from .instance import Instance
 LOCAL_PROXIES = ["127.0.0.1", "::1"]
 
 #: Below the base URL, without login: the login itself, what its page needs, and the version number.
-PUBLIC = re.compile(r"(login|logout|api)|static/.+", re.DOTALL)
+PUBLIC = re.compile(r"(login|login/link\.js|logout|api)|static/.+", re.DOTALL)
 
 #: Those of them that do something. The others give the same to everybody, whatever page asks.
 DOES_SOMETHING = ("login", "logout")
@@ -120,8 +120,8 @@ class Door(httputil.HTTPServerConnectionDelegate):
             request.connection.set_max_body_size(STRANGERS_BODY)
         if is_public or is_inside:
             return self._inside(request)
-        if request.method in ("GET", "HEAD") and not self._is_for_programs(request):
-            wanted = quote(request.uri or base, safe="")
+        if request.method in ("GET", "HEAD") and not is_for_programs(request, base):
+            wanted = quote(_without_token(request), safe="")
             # Longer than that and it does not fit into a header on its way through Apache.
             way_back = f"?next={wanted}" if below and len(wanted) < _LONGEST_WAY_BACK else ""
             return _Answer(request, 302, headers={"Location": f"{base}login{way_back}"})
@@ -163,15 +163,6 @@ class Door(httputil.HTTPServerConnectionDelegate):
             return False
         is_link = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
         return not is_link or request.method not in ("GET", "HEAD")
-
-    def _is_for_programs(self, request: httputil.HTTPServerRequest) -> bool:
-        """No page that a person looks at: a redirect to the login page would only confuse."""
-        path = request.path[len(self.instance.base_url) :]
-        return (
-            path.startswith(("api/", "lab/api/", "files/"))
-            or request.headers.get("Upgrade", "").lower() == "websocket"
-            or request.headers.get("Sec-Fetch-Mode", "navigate") not in ("navigate", "nested-navigate")
-        )
 
     # -- how they leave -----------------------------------------------------------------------------
 
@@ -215,6 +206,16 @@ class Door(httputil.HTTPServerConnectionDelegate):
         """Remember a websocket, so that it can be closed in order."""
         self._websockets.add(websocket)
 
+    def hang_up(self, is_gone: Callable[[httputil.HTTPServerRequest], bool]) -> None:
+        """Close websockets; those that were given to keepers are not here any more.
+
+        :param is_gone: whether who has opened one may not come in any more.
+        """
+        for websocket in list(self._websockets):
+            if upstream.is_connected(websocket) and is_gone(websocket.request):
+                # 1008, policy: whoever connects again is asked who they are.
+                websocket.close(1008, "logged out")
+
     def has_websockets(self) -> bool:
         """Whether somebody has one open: a page, at least."""
         return any(upstream.is_connected(websocket) for websocket in self._websockets)
@@ -238,6 +239,8 @@ class _Visit(httputil.HTTPMessageDelegate):
         self, start_line: httputil.RequestStartLine | httputil.ResponseStartLine, headers: httputil.HTTPHeaders
     ) -> Awaitable[None] | None:
         assert isinstance(start_line, httputil.RequestStartLine)
+        if "Cookie" in headers:
+            headers["Cookie"] = first_cookies(headers["Cookie"])
         request = httputil.HTTPServerRequest(
             connection=self._request_conn,
             server_connection=self._server_conn(),
@@ -327,3 +330,34 @@ def host_name(host: str) -> str:
         return name[1:-1]
     # An IPv6 address without brackets loses its last group above; no browser sends one.
     return name.removesuffix(".")
+
+
+def is_for_programs(request: httputil.HTTPServerRequest, base_url: str) -> bool:
+    """No page that a person looks at: a redirect to the login page would only confuse."""
+    return (
+        request.path.removeprefix(base_url).startswith(("api/", "lab/api/", "files/"))
+        or request.headers.get("Upgrade", "").lower() == "websocket"
+        or request.headers.get("Sec-Fetch-Mode", "navigate") not in ("navigate", "nested-navigate")
+    )
+
+
+def first_cookies(header: str) -> str:
+    """Of several cookies of one name the first, which is the one of the longest path (RFC 6265, 5.4).
+
+    Another Jupyter on the same host, at ``/``, sets an ``_xsrf`` that browsers send to us too. tornado would take
+    the last one, and JupyterLab sends the first.
+
+    >>> first_cookies("_xsrf=ours; a=b; _xsrf=theirs")
+    '_xsrf=ours; a=b'
+    """
+    kept: dict[str, str] = {}
+    for chunk in header.split(";"):
+        kept.setdefault(chunk.partition("=")[0].strip(), chunk.strip())
+    return "; ".join(kept.values())
+
+
+def _without_token(request: httputil.HTTPServerRequest) -> str:
+    """What was asked for, as it may be shown in an address bar."""
+    path, _, query = (request.uri or request.path).partition("?")
+    kept = "&".join(part for part in query.split("&") if part.partition("=")[0] != "token")
+    return f"{path}?{kept}" if kept else path

@@ -7,9 +7,13 @@ without a password nobody can log in by password, and a login link is the only w
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pwd
+import re
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,8 +21,12 @@ from jupyter_server.auth.identity import PasswordIdentityProvider, User
 from jupyter_server.auth.security import passwd_check
 from tornado import httputil, web
 
+from ..passes import LONGEST, Pass
+from .door import is_for_programs
 from .links import LoginLinks
-from .login import Login, Logout
+from .login import LinkScript, Login, Logout
+from .logins import Logins
+from .secret import login_of
 
 if TYPE_CHECKING:
     from .app import JupyterRemote
@@ -26,8 +34,27 @@ if TYPE_CHECKING:
 #: As in shadow(5): nobody can log in with a password.
 LOCKED = "!"
 
-#: Days after which a browser has to log in again.
-COOKIE_DAYS = 30
+#: Days that a cookie is good for, at most; the login that it belongs to may end before.
+COOKIE_DAYS = LONGEST // 86400
+
+_AUTHORIZATION = re.compile(r"(?:token|bearer)\s+(\S+)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """Who asks: a browser that has logged in, or a program with a token.
+
+    ``remembered`` is what the browser's cookie says: the secret of its login, and perhaps a nickname.
+    """
+
+    entry: Pass
+    user: User
+    remembered: dict[str, Any] | None = None
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it has a token."""
+        return self.remembered is None
 
 
 class Owner(PasswordIdentityProvider):
@@ -52,7 +79,8 @@ class Owner(PasswordIdentityProvider):
         app = cast("JupyterRemote", self.parent)
         instance = app.told
         # After the configuration has been loaded: these are not its business either.
-        self.cookie_name = f"jupyter-remote-{instance.slug}"
+        # The prefix: a page that came by plain http, and whoever made it, cannot set it (RFC 6265bis).
+        self.cookie_name = f"{'__Secure-' if instance.behind_tls else ''}jupyter-remote-{instance.slug}"
         # Lax, not Strict: a link in a mail or a chat must find its way in. What changes anything is
         # no GET, and needs the XSRF token besides.
         self.cookie_options = {"httponly": True, "samesite": "Lax", "expires_days": COOKIE_DAYS}
@@ -62,8 +90,12 @@ class Owner(PasswordIdentityProvider):
         self.hashed_password = app.password_hash
         self.links = LoginLinks(app.unit.runtime / "login")
         self.links.sweep()
+        self.logins = Logins(app.unit.state, login_of(app.cookie_secret), self.log)
         self._owner = _owner()
         self._key = app.cookie_secret
+        self._base_url = instance.base_url
+        # It is asked at the door, and by handlers again.
+        self._guests: weakref.WeakKeyDictionary[httputil.HTTPServerRequest, Guest] = weakref.WeakKeyDictionary()
 
     @property
     def is_locked(self) -> bool:
@@ -81,13 +113,6 @@ class Owner(PasswordIdentityProvider):
         """The one person there is."""
         return User(**vars(self._owner))
 
-    def user_from_cookie(self, cookie_value: str) -> User | None:
-        """What the cookie remembers (a nickname, a colour) about the one person there is."""
-        user = super().user_from_cookie(cookie_value)
-        if user is not None:
-            user.username = self._owner.username
-        return user
-
     def generate_anonymous_user(self, handler: web.RequestHandler) -> User:
         """There are no anonymous users; who got in is the owner."""
         del handler
@@ -98,13 +123,111 @@ class Owner(PasswordIdentityProvider):
         del handler
         return None
 
+    # -- who is it ----------------------------------------------------------------------------------
+
     def is_logged_in(self, request: httputil.HTTPServerRequest) -> bool:
-        """Whether a request carries a valid login cookie; asked at the door, where there is no handler yet."""
+        """Whether a request may come in; asked at the door, where there is no handler yet."""
+        return self.guest(request) is not None
+
+    def guest(self, request: httputil.HTTPServerRequest) -> Guest | None:
+        """Who sends a request; None for a stranger."""
+        known = self._guests.get(request)
+        if known is None:
+            # A token is always meant; a cookie is sent by itself.
+            known = self._program(request) or self._browser(request)
+            if known is not None:
+                self._guests[request] = known
+        return known
+
+    def pass_of(self, request: httputil.HTTPServerRequest) -> str | None:
+        """The id of the pass that a request came in with; None when it is not good any more."""
+        guest = self.guest(request)
+        return guest.entry.id if guest is not None and guest.entry.id in self.logins.ids else None
+
+    def _program(self, request: httputil.HTTPServerRequest) -> Guest | None:
+        header = _AUTHORIZATION.fullmatch(request.headers.get("Authorization", ""))
+        token = header[1] if header else ""
+        if not token and is_for_programs(request, self._base_url):
+            # Where no header can be set: websockets of browsers' libraries. Never for a page: its address is
+            # remembered, sent on and shown around.
+            token = request.query_arguments.get("token", [b""])[-1].decode("latin-1")
+        entry = self.logins.programs.find(token, request.remote_ip or "") if token else None
+        return Guest(entry, self.owner()) if entry is not None else None
+
+    def _browser(self, request: httputil.HTTPServerRequest) -> Guest | None:
         morsel = request.cookies.get(self.cookie_name)
-        if morsel is None:
-            return False
-        value = web.decode_signed_value(self._key, self.cookie_name, morsel.value, max_age_days=COOKIE_DAYS)
-        return value is not None
+        value = morsel and web.decode_signed_value(self._key, self.cookie_name, morsel.value, max_age_days=COOKIE_DAYS)
+        if not value:
+            return None
+        try:
+            remembered = json.loads(value)
+            secret = remembered.pop("login")
+            # What it remembers about the one person there is; not who that is.
+            user = User(**{**remembered, "username": self._owner.username})
+            entry = self.logins.browsers.find(secret, request.remote_ip or "")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # Of an earlier version, which is signed too.
+            return None
+        return Guest(entry, user, {**remembered, "login": secret}) if entry is not None else None
+
+    def get_user(self, handler: web.RequestHandler) -> User | None:
+        """Who asks a handler."""
+        guest = self.guest(handler.request)
+        if guest is None:
+            if handler.get_cookie(self.cookie_name) is not None:
+                self.clear_login_cookie(handler)
+            return None
+        if guest.is_program:
+            # No other site can have it sent: handlers need not ask where the request is from.
+            handler._token_authenticated = True  # type: ignore[attr-defined]
+        return guest.user
+
+    # -- coming and going ---------------------------------------------------------------------------
+
+    def let_in(self, handler: web.RequestHandler, how: str) -> None:
+        """Somebody has shown that they are the owner: the browser gets a login of its own.
+
+        Its cookie must be the first that the answer sets: VS Code takes that one.
+
+        :param how: in words, ``with the password``.
+        """
+        request = handler.request
+        self._end_login(request)
+        secret = self.logins.begin(how, request.headers.get("User-Agent", ""), request.remote_ip or "")
+        self._set_cookie(handler, self.owner(), secret)
+
+    def leave(self, handler: web.RequestHandler) -> None:
+        """The browser has no login any more, nor have its open connections."""
+        self._end_login(handler.request)
+        self.clear_login_cookie(handler)
+
+    def _end_login(self, request: httputil.HTTPServerRequest) -> None:
+        guest = self._browser(request)
+        if guest is not None:
+            self.logins.end([guest.entry])
+
+    def set_login_cookie(self, handler: web.RequestHandler, user: User) -> None:
+        """Have the browser remember a nickname or a colour. It lets nobody in."""
+        guest = self.guest(handler.request)
+        if guest is not None and guest.remembered is not None:
+            self._set_cookie(handler, user, guest.remembered["login"])
+
+    def _set_cookie(self, handler: web.RequestHandler, user: User, secret: str) -> None:
+        value = json.dumps({**vars(user), "login": secret})
+        handler.set_signed_cookie(self.cookie_name, value, **self._cookie_place(handler), **self.cookie_options)
+
+    def clear_login_cookie(self, handler: web.RequestHandler) -> None:
+        """Have the browser forget its cookie."""
+        # Without "Secure" a browser would not touch one of this name.
+        handler.clear_cookie(self.cookie_name, **self._cookie_place(handler))
+
+    def _cookie_place(self, handler: web.RequestHandler) -> dict[str, Any]:
+        secure = handler.request.protocol == "https" if self.secure_cookie is None else self.secure_cookie
+        return {"path": self._base_url, "secure": secure}
+
+    def get_handlers(self) -> list[tuple[str, object]]:
+        """Our pages, and what they need."""
+        return [*super().get_handlers(), (r"/login/link\.js", LinkScript)]
 
 
 def read_hash(credentials: Path | None) -> str:

@@ -18,10 +18,11 @@ import struct
 import subprocess
 import sys
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from jupyter_server_terminals.handlers import TermSocket
@@ -33,6 +34,9 @@ from ..run import EX_UNAVAILABLE, die
 from . import upstream
 from .instance import Instance
 from .unit import Unit
+
+if TYPE_CHECKING:
+    from .identity import Owner
 
 #: Seconds after which a keeper that says nothing is taken for one that hangs.
 PATIENCE = 30.0
@@ -239,6 +243,8 @@ class Keepers:
         self.runtime = unit.runtime / f"{kind}s"
         self.state = unit.state / f"{kind}s"
         self._unreachable: dict[str, Keeper] = {}
+        #: those that we talk to
+        self._all: weakref.WeakSet[Keeper] = weakref.WeakSet()
         #: started by us, where no systemd does it
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -291,6 +297,7 @@ class Keepers:
                         selector.unregister(key.fileobj)
                         if self._is_understood(name, received[-1]):
                             found.append(Keeper(lines, received[-1]))
+                            self._all.add(found[-1])
                         else:
                             self.leave_alone(Keeper(lines, {**received[-1], "id": name}), OTHER_VERSION)
             for key in list(selector.get_map().values()):
@@ -340,6 +347,34 @@ class Keepers:
             shutil.rmtree(directory, ignore_errors=True)
         (self._unit.runtime / f"kernel-{name}.json").unlink(missing_ok=True)
 
+    # -- whose browsers may stay --------------------------------------------------------------------
+
+    def labels(self) -> set[str]:
+        """Whose passes have let in the browsers that are connected now, as far as keepers know."""
+        return {str(label) for keeper in self._all for label in keeper.status.get("labels", ())}
+
+    async def hang_up(self, labels: set[str]) -> None:
+        """Close the connections of these. An older keeper cannot tell them apart: all of its pages connect again."""
+        for keeper in list(self._all):
+            if keeper.is_gone:
+                continue
+            try:
+                if "labels" in keeper.status:
+                    await keeper.ask("hang_up", labels=sorted(labels))
+                else:
+                    await self._disconnect_all(keeper)
+            except (KeeperGone, Refused, OSError) as error:
+                self._log.error("Browsers of the keeper of %s are not disconnected: %r", keeper.id, error)
+
+    async def _disconnect_all(self, keeper: Keeper) -> None:
+        """Have it close everything, by the name of a login that nobody has."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(
+                connection, os.fspath(self.runtime / keeper.id / wire.CONTROL)
+            )
+            await _ask_once(connection, {"op": "watch", "login": "nobody"})
+
     # -- a new one ----------------------------------------------------------------------------------
 
     async def order(self, name: str, start: dict[str, Any], **more: Any) -> Keeper:
@@ -384,6 +419,7 @@ class Keepers:
             await keeper.watch(self.login)
         except (KeeperGone, Refused) as error:
             die(f"The {self._kind}'s keeper does not answer. {error}", hint=_LOG, code=EX_UNAVAILABLE)
+        self._all.add(keeper)
         return keeper
 
     async def _somebody(self) -> socket.socket:
@@ -436,11 +472,18 @@ async def hand_over(websocket: KernelWebsocketHandler | TermSocket, keeper: Keep
         return
     # For a word of our own, if it is not taken.
     with socket.socket(fileno=os.dup(file)) as connection:
+        # Of now: from here on it is closed with others when the pass ends.
+        label = cast("Owner", websocket.identity_provider).pass_of(websocket.request)
+        if label is None:
+            os.close(file)
+            _refuse(connection, "logged out")
+            return
         try:
             await keeper.ask(
                 "websocket",
                 file=file,
                 login=login,
+                label=label,
                 max_message=max_message,
                 ping=pause / 1000,
                 early=base64.b64encode(early).decode(),

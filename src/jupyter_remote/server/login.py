@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -37,8 +38,11 @@ class _Page(JupyterHandler):
             self.set_header(name, value)
         self.set_header("Cache-Control", "no-store")
 
-    def show(self, *, error: str = "", notice: str = "") -> None:
-        """Answer with the login page."""
+    def show(self, *, error: str = "", notice: str = "", link: bool = False) -> None:
+        """Answer with the login page.
+
+        :param link: it was opened by a login link, and sends what that has by itself.
+        """
         self.finish(
             pages.render(
                 "login.html",
@@ -48,6 +52,7 @@ class _Page(JupyterHandler):
                 next=self.way_on(),
                 xsrf=self.xsrf_token.decode(),
                 locked=self.owner.is_locked,
+                link=f"{self.base_url}login/link.js" if link else "",
                 error=error,
                 notice=notice,
             )
@@ -73,25 +78,26 @@ class Login(_Page):
     """``/login``."""
 
     @allow_unauthenticated
-    async def get(self) -> None:
-        """The login page; or the way in for a login link that has not been used yet."""
-        token = self.get_query_argument("token", "")
+    def get(self) -> None:
+        """The login page.
+
+        A login link has its token behind a ``#``, which no browser sends: it comes into no log, and whoever only
+        looks at what is behind a link (a chat, a mail scanner) does not use it up. A script sends it.
+        """
         # Also of somebody who is logged in already: a link that was followed is used up.
-        opens = bool(token) and self.owner.links.use(token)
-        if self.current_user:
+        if self.current_user and "link" not in self.request.query_arguments:
             self.redirect(self.way_on())
-        elif opens:
-            self._let_in("with a login link")
-        elif token:
-            self._log_refusal("login link used or expired")
-            self.set_status(401)
-            self.show(error="This login link has been used, or is older than ten minutes.")
         else:
-            self.show()
+            self.show(link="link" in self.request.query_arguments)
+
+    head = get
 
     @allow_unauthenticated
     async def post(self) -> None:
-        """A password."""
+        """A password, or the token of a login link."""
+        if token := self.get_body_argument("link", ""):
+            self._follow_link(token)
+            return
         typed = self.get_body_argument("password", "", strip=False)
         if len(typed) <= _LONGEST_PASSWORD and await self.owner.is_password(typed):
             self._let_in("with the password")
@@ -100,10 +106,19 @@ class Login(_Page):
         self.set_status(401)
         self.show(error="" if self.owner.is_locked else "That is not the password.")
 
+    def _follow_link(self, token: str) -> None:
+        if not self.owner.links.use(token):
+            self._log_refusal("login link used or expired")
+            self.set_status(401)
+            self.show(error="This login link has been used, or is older than ten minutes.")
+        elif self.current_user:
+            self.redirect(self.way_on())
+        else:
+            self._let_in("with a login link")
+
     def _let_in(self, how: str) -> None:
         self.log.info("Login from %s %s.", self.request.remote_ip, how)
-        self.owner.set_login_cookie(self, self.owner.owner())
-        # A redirect, so that a link's token is not in the address bar, nor sent on as a referrer.
+        self.owner.let_in(self, how)
         self.redirect(self.way_on())
 
     def _log_refusal(self, why: str) -> None:
@@ -115,7 +130,19 @@ class Logout(_Page):
 
     @allow_unauthenticated
     def get(self) -> None:
-        """Forget this browser."""
-        self.owner.clear_login_cookie(self)
+        """Forget this browser, and close what it has open."""
+        self.owner.leave(self)
         self.current_user = None
         self.show(notice="You have logged out.")
+
+
+class LinkScript(JupyterHandler):
+    """``/login/link.js``: what a login link needs."""
+
+    _text = (Path(__file__).parent / "templates/link.js").read_bytes()
+
+    @allow_unauthenticated
+    def get(self) -> None:
+        """The script."""
+        self.set_header("Content-Type", "text/javascript; charset=utf-8")
+        self.finish(self._text)

@@ -1,4 +1,5 @@
-"""The pages that are ours: login, and the refusal of a name. No script, no picture, nothing from elsewhere.
+"""The pages that are ours: login, and the refusal of a name. No picture, nothing from elsewhere, and one script:
+what a login link has is known to the browser only.
 
 And what browsers are told about every answer, whoever wrote it.
 """
@@ -10,10 +11,10 @@ from typing import Any
 import jinja2
 from tornado.httputil import HTTPHeaders
 
-#: What a page of ours may do: nothing but show itself and send its own form.
+#: What a page of ours may do: nothing but show itself, run our script, and send its own form.
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; "
+        "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; "
         "base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",

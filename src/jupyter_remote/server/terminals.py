@@ -61,6 +61,7 @@ class Terminals(TerminalManager):
         super().__init__(**kwargs)
         app = self._app
         self.keepers = Keepers(app.unit, app.told, app.keepers.login, app.log, "terminal")
+        app.all_keepers.append(self.keepers)
         #: by name, in the order of their start; also those whose keeper is about to end, since it needs the name
         self.terminals: dict[str, Terminal] = {}  # type: ignore[assignment]
         self._naming = asyncio.Lock()

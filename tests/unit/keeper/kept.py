@@ -103,6 +103,7 @@ class Kept:
                 session=session,
                 protocol=protocol,
                 login=more.pop("login", "alice"),
+                label=more.pop("label", ""),
                 max_message=more.pop("max_message", 10 << 20),
                 ping=more.pop("ping", 30),
                 early=base64.b64encode(early).decode(),

@@ -333,6 +333,20 @@ def test_another_login_ends_what_was_opened_before(kept: Kept):
     assert page.execute("6 * 7").value == "42"
 
 
+def test_what_a_login_has_opened_is_closed_with_it_and_nothing_else(kept: Kept):
+    gone, stays, unnamed = kept.open(label="gone"), kept.open(label="stays"), kept.open()
+    with kept.control() as control:
+        assert control.ask("status")["labels"] == ["", "gone", "stays"]
+        control.ask("hang_up", labels=["gone", "never seen"])
+        opcode, _ = gone.channels.recv_data(control_frame=False)
+        while opcode != websocket.ABNF.OPCODE_CLOSE:
+            opcode, _ = gone.channels.recv_data(control_frame=False)
+        gone.channels.close()
+        for page in (stays, unnamed):
+            assert page.execute("6 * 7").value == "42"
+        wait_until(lambda: control.ask("status")["labels"] == ["", "stays"], "it is still connected")
+
+
 def test_a_console_on_the_machine_talks_to_the_same_kernel(kept: Kept):
     page = kept.open()
     page.execute("x = 41")

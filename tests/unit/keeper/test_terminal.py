@@ -63,6 +63,7 @@ class Shell(Kept):
                 "websocket",
                 file=its.fileno(),
                 login=more.pop("login", "alice"),
+                label=more.pop("label", ""),
                 max_message=10 << 20,
                 ping=more.pop("ping", 30),
                 early=base64.b64encode(more.pop("early", b"")).decode(),
@@ -454,6 +455,15 @@ def test_a_new_login_closes_old_connections(shell: Shell):
         control.ask("watch", login="new")
     assert old.closing()[1] == 1001
     assert new.run("echo alive") == "alive"
+
+
+def test_what_a_login_has_opened_is_closed_with_it_and_nothing_else(shell: Shell):
+    gone, stays = shell.tab(label="gone"), shell.tab(label="stays")
+    assert shell.status()["labels"] == ["gone", "stays"]
+    with shell.control() as control:
+        control.ask("hang_up", labels=["gone"])
+    assert gone.closing()[1] == 1001
+    assert stays.run("echo alive") == "alive"
 
 
 # --- the scrollback ---------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from running import Browser, Running
 
 #: What may be seen without a login: pattern of the path below the base URL, methods.
 PUBLIC = {
-    r"/login": {"GET", "POST"},
+    r"/login": {"GET", "HEAD", "POST"},
+    r"/login/link\.js": {"GET"},
     r"/logout": {"GET"},
     r"/api": {"GET", "OPTIONS"},
     r"/static/.+": {"GET", "HEAD"},

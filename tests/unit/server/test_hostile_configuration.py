@@ -100,7 +100,7 @@ def test_no_configuration_of_the_owners_opens_the_door(server: Running, file: st
         assert '"token": ""' in page.text
         with pytest.raises(websocket.WebSocketBadStatusException):
             owner.websocket("api/events/subscribe", origin="https://evil.test")
-        cookie = next(c for c in owner.http.cookies.jar if c.name == "jupyter-remote-jupyter")
+        cookie = next(c for c in owner.http.cookies.jar if c.name == "__Secure-jupyter-remote-jupyter")
         assert cookie.secure
         assert cookie.has_nonstandard_attr("HttpOnly")
         # The files that it shows are those of the notebook directory.

@@ -17,7 +17,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 from jupyter_server import serverapp
 from jupyter_server.auth.identity import PasswordIdentityProvider
-from jupyter_server.base.handlers import FileFindHandler
+from jupyter_server.base.handlers import FileFindHandler, JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
 from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
@@ -102,6 +102,12 @@ def test_every_setting_of_ours_is_one_of_jupyters(tmp_path: Path):
     pages = decided["LabServerApp"]
     for application in (LabApp, JupyterNotebookApp):
         assert set(pages) <= set(application.class_trait_names(config=True))
+
+
+def test_a_handler_knows_by_a_name_of_jupyters_that_a_program_has_a_token():
+    assert '"_token_authenticated"' in source(PasswordIdentityProvider.is_token_authenticated)
+    assert "self.identity_provider.get_user(self)" in source(JupyterHandler.prepare)
+    assert "self.token_authenticated" in source(JupyterHandler.check_xsrf_cookie)
 
 
 def test_jupyters_identity_has_the_names_that_are_fixed():
