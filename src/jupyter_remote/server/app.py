@@ -105,7 +105,7 @@ class JupyterRemote(ServerApp):
         """Our door in front of the application, on the sockets that systemd holds."""
         login = self.identity_provider
         assert isinstance(login, Owner)
-        self.door = Door(self.told, self.web_app.find_handler, login.is_logged_in, self.log)
+        self.door = Door(self.told, self.web_app.find_handler, login.is_logged_in, login.has_to_wait, self.log)
         self._http_server = HTTPServer(
             self.door,
             xheaders=True,

@@ -53,16 +53,19 @@ class Door(httputil.HTTPServerConnectionDelegate):
         instance: Instance,
         inside: Find,
         is_logged_in: Callable[[httputil.HTTPServerRequest], bool],
+        has_to_wait: Callable[[httputil.HTTPServerRequest], int],
         log: logging.Logger,
     ) -> None:
         """
         :param inside: the application's own way to find the handler of a request.
         :param is_logged_in: whether a request comes from somebody who has logged in.
+        :param has_to_wait: how many seconds somebody has to wait who tries to log in; 0 when they need not.
         """
         self.instance = instance
         self.log = log
         self._inside = inside
         self._is_logged_in = is_logged_in
+        self._has_to_wait = has_to_wait
         self._names = {*instance.server_names, "localhost"}
         self._visits: weakref.WeakKeyDictionary[HTTP1ServerConnection, _Visit] = weakref.WeakKeyDictionary()
         self._websockets: weakref.WeakSet[WebSocketHandler] = weakref.WeakSet()
@@ -91,6 +94,8 @@ class Door(httputil.HTTPServerConnectionDelegate):
         below = request.path.startswith(base)
         if below and request.path[len(base) :] in NOT_HERE:
             return _Answer(request, 404)
+        if request.method == "POST" and request.path == f"{base}login" and (wait := self._has_to_wait(request)):
+            return _Answer(request, 429, pages.wait(host, base, wait, base), {"Retry-After": str(wait)})
         if (below and PUBLIC.fullmatch(request.path[len(base) :])) or self._is_logged_in(request):
             return self._inside(request)
         if request.method in ("GET", "HEAD") and not self._is_for_programs(request):

@@ -6,19 +6,20 @@ without a password nobody can log in by password, and a login link is the only w
 
 from __future__ import annotations
 
-import asyncio
+import math
 import os
 import pwd
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_server.auth.identity import PasswordIdentityProvider, User
-from jupyter_server.auth.security import passwd_check
 from tornado import httputil, web
 
+from .limits import Caller, Limits, canonical
 from .links import LoginLinks
 from .login import Login, Logout
+from .marks import Marks
+from .passwords import Passwords
 
 if TYPE_CHECKING:
     from .app import JupyterRemote
@@ -44,9 +45,6 @@ class Owner(PasswordIdentityProvider):
     login_handler_class = Login
     logout_handler_class = Logout
 
-    #: Hashing is meant to be slow: it must not stop the event loop, nor take every core.
-    _hashing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="password")
-
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         app = cast("JupyterRemote", self.parent)
@@ -64,18 +62,49 @@ class Owner(PasswordIdentityProvider):
         self.links.sweep()
         self._owner = _owner()
         self._key = app.cookie_secret
+        self._base_url = instance.base_url
+        self.limits = Limits()
+        self.passwords = Passwords()
+        self._marks = Marks(f"{self.cookie_name}-known", self._key)
 
     @property
     def is_locked(self) -> bool:
         """Whether no password has been set."""
         return not self.hashed_password
 
-    async def is_password(self, typed: str) -> bool:
-        """Whether this is the password. Takes tens of milliseconds, in a thread of its own."""
+    def caller(self, request: httputil.HTTPServerRequest) -> Caller:
+        """Who asks to be let in, as far as the limits are concerned."""
+        if self.is_logged_in(request):
+            return Caller("session", True)
+        return self.limits.caller(request.remote_ip or "", self._marks.of(request))
+
+    def has_to_wait(self, request: httputil.HTTPServerRequest) -> int:
+        """Seconds until this caller may try to log in; 0 when it may now. Asked at the door, where a flood of
+        attempts costs least."""
+        wait = self.limits.wait(self.caller(request))
+        return self.log_wait(request, wait) if wait else 0
+
+    def log_wait(self, request: httputil.HTTPServerRequest, wait: float) -> int:
+        """One line for a refusal before anything was compared (etc/fail2ban reads it); returns whole seconds."""
+        seconds = math.ceil(wait)
+        address = canonical(request.remote_ip or "")
+        self.log.warning("Login refused from %s: too many attempts, wait %d s.", address, seconds)
+        return seconds
+
+    async def is_password(self, typed: str, caller: Caller) -> bool:
+        """Whether this is the password. Takes a tenth of a second, in a thread of its own.
+
+        The caller has a place there (:meth:`Passwords.has_place`), and an attempt.
+        """
         if self.is_locked or not typed:
             return False
-        loop = asyncio.get_running_loop()
-        return bool(await loop.run_in_executor(self._hashing, passwd_check, self.hashed_password, typed))
+        return await self.passwords.is_right(self.hashed_password, typed, caller.familiar)
+
+    def welcome(self, handler: web.RequestHandler, caller: Caller) -> None:
+        """Remember that somebody got in by this browser and from this address."""
+        self.limits.succeeded(caller, handler.request.remote_ip or "")
+        secure = self.secure_cookie if self.secure_cookie is not None else handler.request.protocol == "https"
+        self._marks.give(handler, path=self._base_url, secure=bool(secure))
 
     def owner(self) -> User:
         """The one person there is."""

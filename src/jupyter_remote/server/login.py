@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
 
-from . import pages
+from . import limits, pages
 
 if TYPE_CHECKING:
     from .identity import Owner
@@ -26,6 +26,11 @@ class _Page(JupyterHandler):
     @property
     def owner(self) -> Owner:
         return cast("Owner", self.identity_provider)
+
+    @property
+    def address(self) -> str:
+        """The client's address, for the log."""
+        return limits.canonical(self.request.remote_ip or "")
 
     @property
     def content_security_policy(self) -> str:
@@ -60,6 +65,11 @@ class _Page(JupyterHandler):
             return wanted
         return self.base_url
 
+    def _log(self) -> None:
+        """What a request came to, which for a refused login has been said already."""
+        if self.get_status() not in (401, 429):
+            super()._log()
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Say it on the page itself."""
         if status_code != 403:
@@ -83,31 +93,48 @@ class Login(_Page):
         elif opens:
             self._let_in("with a login link")
         elif token:
-            self._log_refusal("login link used or expired")
-            self.set_status(401)
-            self.show(error="This login link has been used, or is older than ten minutes.")
+            self._refuse("login link used or expired", "This login link has been used, or is older than ten minutes.")
         else:
             self.show()
 
     @allow_unauthenticated
     async def post(self) -> None:
         """A password."""
-        typed = self.get_body_argument("password", "", strip=False)
-        if len(typed) <= _LONGEST_PASSWORD and await self.owner.is_password(typed):
-            self._let_in("with the password")
+        if self.owner.is_locked:
+            self._refuse("no password is set")
             return
-        self._log_refusal("no password is set" if self.owner.is_locked else "wrong password")
-        self.set_status(401)
-        self.show(error="" if self.owner.is_locked else "That is not the password.")
+        caller = self.owner.caller(self.request)
+        if not self.owner.passwords.has_place(caller.familiar):
+            self._refuse_for_now(1)
+            return
+        if wait := self.owner.limits.attempt(caller):
+            self._refuse_for_now(wait)
+            return
+        typed = self.get_body_argument("password", "", strip=False)
+        if len(typed) <= _LONGEST_PASSWORD and await self.owner.is_password(typed, caller):
+            self._let_in("with the password")
+        else:
+            self._refuse("wrong password", "That is not the password.")
 
     def _let_in(self, how: str) -> None:
-        self.log.info("Login from %s %s.", self.request.remote_ip, how)
+        self.log.info("Login from %s %s.", self.address, how)
+        self.owner.welcome(self, self.owner.caller(self.request))
         self.owner.set_login_cookie(self, self.owner.owner())
         # A redirect, so that a link's token is not in the address bar, nor sent on as a referrer.
         self.redirect(self.way_on())
 
-    def _log_refusal(self, why: str) -> None:
-        self.log.warning("Login refused from %s: %s.", self.request.remote_ip, why)
+    def _refuse(self, why: str, error: str = "") -> None:
+        """One line in the log, which fail2ban reads (etc/fail2ban), and the page."""
+        self.log.warning("Login refused from %s: %s.", self.address, why)
+        self.set_status(401)
+        self.show(error=error)
+
+    def _refuse_for_now(self, wait: float) -> None:
+        """Nobody is kept waiting with a connection open: the page says when to come again."""
+        seconds = self.owner.log_wait(self.request, wait)
+        self.set_status(429)
+        self.set_header("Retry-After", str(seconds))
+        self.finish(pages.wait(self.request.host_name, self.base_url, seconds, self.way_on()))
 
 
 class Logout(_Page):

@@ -1,7 +1,8 @@
-"""The pages that are ours: login, and the refusal of a name. No script, no picture, nothing from elsewhere."""
+"""The pages that are ours: login, and refusals. No script, no picture, nothing from elsewhere."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jinja2
@@ -36,3 +37,29 @@ def unknown_name(name: str) -> str:
     :param name: the name if it looks like a host name, else empty: then it is not repeated.
     """
     return render("unknown-name.html", name=name)
+
+
+def wait(host: str, base_url: str, seconds: int, way_on: str) -> str:
+    """The page for who tries to log in too often.
+
+    :param way_on: where the login leads.
+    """
+    return render(
+        "wait.html",
+        host=host,
+        action=f"{base_url}login",
+        icon=f"{base_url}static/favicon.ico",
+        next=way_on,
+        wait=in_words(seconds),
+    )
+
+
+def in_words(seconds: int) -> str:
+    """A time to wait, as a person says it.
+
+    >>> in_words(1), in_words(99), in_words(601)
+    ('one second', '99 seconds', '11 minutes')
+    """
+    if seconds < 100:
+        return "one second" if seconds == 1 else f"{seconds} seconds"
+    return f"{math.ceil(seconds / 60)} minutes"
