@@ -14,7 +14,7 @@ from jupyter_server.serverapp import ServerApp
 from jupyter_server.utils import url_path_join
 from tornado.httpserver import HTTPServer
 
-from . import config, instance, runs, sessions, upstream
+from . import config, instance, runs, secondfactor, sessions, upstream
 from .door import LOCAL_PROXIES, Door
 from .environment import VERSION, DefaultEnvironment
 from .identity import Owner, read_hash
@@ -49,7 +49,10 @@ class JupyterRemote(ServerApp):
         self._watching: asyncio.Task[None] | None = None
         self._burying: asyncio.Task[None] | None = None
         self.password_hash = read_hash(given.credentials)
-        key = cookie_key(given.state / "cookie-secret", self.password_hash)
+        self.second_factor = secondfactor.read(given.credentials)
+        # Who was let in without it, or with another one, logs in again.
+        bound = self.password_hash + (f" {self.second_factor.name}" if self.second_factor else "")
+        key = cookie_key(given.state / "cookie-secret", bound)
         self._pins = config.pinned(told, given, key)
         remembered = sessions.database(given.state / "sessions.sqlite")
         super().__init__(config=config.decided(type(self).__name__, self._pins, told, remembered), **kwargs)

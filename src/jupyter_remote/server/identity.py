@@ -20,6 +20,7 @@ from .links import LoginLinks
 from .login import Login, Logout
 from .marks import Marks
 from .passwords import Passwords
+from .secondfactor import Codes
 
 if TYPE_CHECKING:
     from .app import JupyterRemote
@@ -29,6 +30,9 @@ LOCKED = "!"
 
 #: Days after which a browser has to log in again.
 COOKIE_DAYS = 30
+
+#: Minutes after the password in which the second step can be taken.
+FIRST_STEP_MINUTES = 5
 
 
 class Owner(PasswordIdentityProvider):
@@ -63,8 +67,11 @@ class Owner(PasswordIdentityProvider):
         self._owner = _owner()
         self._key = app.cookie_secret
         self._base_url = instance.base_url
+        self.step_cookie = f"{self.cookie_name}-step"
         self.limits = Limits()
         self.passwords = Passwords()
+        factor = app.second_factor
+        self.codes = Codes(factor, app.unit.state / "second-factor-used.json") if factor else None
         self._marks = Marks(f"{self.cookie_name}-known", self._key)
 
     @property
@@ -100,11 +107,28 @@ class Owner(PasswordIdentityProvider):
             return False
         return await self.passwords.is_right(self.hashed_password, typed, caller.familiar)
 
+    def passed_first_step(self, request: httputil.HTTPServerRequest) -> bool:
+        """Whether this browser has sent the right password in the last minutes."""
+        morsel = request.cookies.get(self.step_cookie)
+        if morsel is None:
+            return False
+        days = FIRST_STEP_MINUTES / (24 * 60)
+        return web.decode_signed_value(self._key, self.step_cookie, morsel.value, max_age_days=days) is not None
+
+    def first_step(self, handler: web.RequestHandler) -> None:
+        """The password was right. What the browser gets for it opens nothing but the second step."""
+        signed = web.create_signed_value(self._key, self.step_cookie, "password")
+        path, secure = f"{self._base_url}login", self._is_secure(handler.request)
+        handler.set_cookie(self.step_cookie, signed, path=path, secure=secure, httponly=True, samesite="Strict")
+
+    def _is_secure(self, request: httputil.HTTPServerRequest) -> bool:
+        return bool(self.secure_cookie) if self.secure_cookie is not None else request.protocol == "https"
+
     def welcome(self, handler: web.RequestHandler, caller: Caller) -> None:
         """Remember that somebody got in by this browser and from this address."""
         self.limits.succeeded(caller, handler.request.remote_ip or "")
-        secure = self.secure_cookie if self.secure_cookie is not None else handler.request.protocol == "https"
-        self._marks.give(handler, path=self._base_url, secure=bool(secure))
+        self._marks.give(handler, path=self._base_url, secure=self._is_secure(handler.request))
+        handler.clear_cookie(self.step_cookie, path=f"{self._base_url}login")
 
     def owner(self) -> User:
         """The one person there is."""

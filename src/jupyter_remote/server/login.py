@@ -42,11 +42,11 @@ class _Page(JupyterHandler):
             self.set_header(name, value)
         self.set_header("Cache-Control", "no-store")
 
-    def show(self, *, error: str = "", notice: str = "") -> None:
-        """Answer with the login page."""
+    def show(self, page: str = "login.html", *, error: str = "", notice: str = "") -> None:
+        """Answer with the login page, or the one of its second step."""
         self.finish(
             pages.render(
-                "login.html",
+                page,
                 host=self.request.host_name,
                 action=f"{self.base_url}login",
                 icon=f"{self.base_url}static/favicon.ico",
@@ -99,10 +99,15 @@ class Login(_Page):
 
     @allow_unauthenticated
     async def post(self) -> None:
-        """A password."""
+        """A password, or what comes after it."""
         if self.owner.is_locked:
             self._refuse("no password is set")
-            return
+        elif self.get_body_argument("code", None) is not None:
+            self._second_step()
+        else:
+            await self._first_step()
+
+    async def _first_step(self) -> None:
         caller = self.owner.caller(self.request)
         if not self.owner.passwords.has_place(caller.familiar):
             self._refuse_for_now(1)
@@ -111,10 +116,37 @@ class Login(_Page):
             self._refuse_for_now(wait)
             return
         typed = self.get_body_argument("password", "", strip=False)
-        if len(typed) <= _LONGEST_PASSWORD and await self.owner.is_password(typed, caller):
+        if len(typed) > _LONGEST_PASSWORD or not await self.owner.is_password(typed, caller):
+            self._refuse("wrong password", "That is not the password.")
+        elif self.owner.codes is None:
             self._let_in("with the password")
         else:
-            self._refuse("wrong password", "That is not the password.")
+            # Neither a failure, nor a reason to forget those that there were.
+            self.owner.limits.withdraw(caller)
+            self.owner.first_step(self)
+            self.show("code.html")
+
+    def _second_step(self) -> None:
+        codes = self.owner.codes
+        if codes is None or not self.owner.passed_first_step(self.request):
+            self.set_status(403)
+            self.show(error="This page was open for too long. Please begin again.")
+            return
+        if wait := self.owner.limits.attempt(self.owner.caller(self.request), limits.CODES):
+            self._refuse_for_now(wait)
+            return
+        try:
+            how = codes.use(self.get_body_argument("code"))
+        except OSError as error:
+            self.log.error("A code was right, but that it is used cannot be remembered: %s.", error)
+            self._refuse("the disk cannot be written", "The disk of this machine is full.", "code.html")
+            return
+        if how:
+            self._let_in(f"with the password and a {how}")
+            if how == "recovery code":
+                self.log.warning("%d recovery codes are left.", codes.recovery_left)
+        else:
+            self._refuse("wrong code", "That is not a code of this moment, or it has been used.", "code.html")
 
     def _let_in(self, how: str) -> None:
         self.log.info("Login from %s %s.", self.address, how)
@@ -123,11 +155,11 @@ class Login(_Page):
         # A redirect, so that a link's token is not in the address bar, nor sent on as a referrer.
         self.redirect(self.way_on())
 
-    def _refuse(self, why: str, error: str = "") -> None:
+    def _refuse(self, why: str, error: str = "", page: str = "login.html") -> None:
         """One line in the log, which fail2ban reads (etc/fail2ban), and the page."""
         self.log.warning("Login refused from %s: %s.", self.address, why)
         self.set_status(401)
-        self.show(error=error)
+        self.show(page, error=error)
 
     def _refuse_for_now(self, wait: float) -> None:
         """Nobody is kept waiting with a connection open: the page says when to come again."""
