@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from jupyter_server.serverapp import ServerApp
 from jupyter_server.utils import url_path_join
 from tornado.httpserver import HTTPServer
 
-from . import config, instance, runs, secondfactor, sessions, upstream
+from . import config, instance, login, pages, runs, secondfactor, sessions, upstream
 from .door import LOCAL_PROXIES, Door
 from .environment import VERSION, DefaultEnvironment
 from .identity import Owner, read_hash
@@ -93,7 +94,9 @@ class JupyterRemote(ServerApp):
         # For all who serve pages; the saver itself has the original.
         self.web_app.settings["contents_manager"] = Contents(self.contents_manager, self.saver)
         ours = (url_path_join(self.base_url, runs.PATH), runs.RunningHandler, {"saver": self.saver})
-        self.web_app.add_handlers(".*$", [ours])  # type: ignore[no-untyped-call]
+        below = ((pages.SCRIPT, login.Script), (login.PASSKEYS, login.PasskeysPage))
+        pages_of_login = [(url_path_join(self.base_url, re.escape(path)), handler) for path, handler in below]
+        self.web_app.add_handlers(".*$", [ours, *pages_of_login])  # type: ignore[no-untyped-call]
 
     def notebook_of(self, kernel_id: str) -> str | None:
         """The path of the notebook that a kernel runs; None when it has none."""
@@ -106,9 +109,9 @@ class JupyterRemote(ServerApp):
 
     def init_httpserver(self) -> None:
         """Our door in front of the application, on the sockets that systemd holds."""
-        login = self.identity_provider
-        assert isinstance(login, Owner)
-        self.door = Door(self.told, self.web_app.find_handler, login.is_logged_in, login.has_to_wait, self.log)
+        owner = self.identity_provider
+        assert isinstance(owner, Owner)
+        self.door = Door(self.told, self.web_app.find_handler, owner.is_logged_in, owner.has_to_wait, self.log)
         self._http_server = HTTPServer(
             self.door,
             xheaders=True,

@@ -19,6 +19,7 @@ from .limits import Caller, Limits, canonical
 from .links import LoginLinks
 from .login import Login, Logout
 from .marks import Marks
+from .passkeys import Passkeys
 from .passwords import Passwords
 from .secondfactor import Codes
 
@@ -72,6 +73,7 @@ class Owner(PasswordIdentityProvider):
         self.passwords = Passwords()
         factor = app.second_factor
         self.codes = Codes(factor, app.unit.state / "second-factor-used.json") if factor else None
+        self.passkeys = Passkeys(app.unit.state / "passkeys.json", instance.base_url)
         self._marks = Marks(f"{self.cookie_name}-known", self._key)
 
     @property

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
+from tornado import web
 
-from . import limits, pages
+from . import limits, pages, passkeys
 
 if TYPE_CHECKING:
     from .identity import Owner
@@ -53,10 +54,25 @@ class _Page(JupyterHandler):
                 next=self.way_on(),
                 xsrf=self.xsrf_token.decode(),
                 locked=self.owner.is_locked,
+                passkey=self.passkey(passkeys.SECOND if page == "code.html" else passkeys.WHOLE),
+                script=f"{self.base_url}{pages.SCRIPT}",
                 error=error,
                 notice=notice,
             )
         )
+
+    def passkey(self, purpose: str) -> str:
+        """What to ask a browser that has a passkey; empty when there are none for this name of ours."""
+        host = self.request.host_name
+        if not self.owner.passkeys.all(host):
+            return ""
+        self.set_header("Content-Security-Policy", pages.POLICY_WITH_SCRIPT)
+        return self.owner.passkeys.request(host, purpose)
+
+    @property
+    def origin(self) -> str:
+        """What a browser calls our own pages."""
+        return f"{self.request.protocol}://{self.request.host}"
 
     def way_on(self) -> str:
         """Where to go after the login: what was asked for, if it is a page of ours."""
@@ -99,8 +115,10 @@ class Login(_Page):
 
     @allow_unauthenticated
     async def post(self) -> None:
-        """A password, or what comes after it."""
-        if self.owner.is_locked:
+        """A password, what comes after it, or a passkey."""
+        if self.get_body_argument("credential", None) is not None:
+            self._passkey()
+        elif self.owner.is_locked:
             self._refuse("no password is set")
         elif self.get_body_argument("code", None) is not None:
             self._second_step()
@@ -148,6 +166,22 @@ class Login(_Page):
         else:
             self._refuse("wrong code", "That is not a code of this moment, or it has been used.", "code.html")
 
+    def _passkey(self) -> None:
+        if wait := self.owner.limits.attempt(self.owner.caller(self.request)):
+            self._refuse_for_now(wait)
+            return
+        second = self.owner.passed_first_step(self.request)
+        purposes = {passkeys.WHOLE, passkeys.SECOND} if second else {passkeys.WHOLE}
+        answer = self.get_body_argument("credential")
+        try:
+            passkey, purpose = self.owner.passkeys.check(self.request.host_name, self.origin, answer, purposes)
+        except passkeys.Refused as refusal:
+            self.log.warning("A passkey was refused: %s.", ascii(str(refusal))[1:-1][:200])
+            self._refuse("wrong passkey", "That passkey was not accepted. Please try again.")
+            return
+        which = f"passkey {passkey.name!a}"
+        self._let_in(f"with the password and the {which}" if purpose == passkeys.SECOND else f"with the {which}")
+
     def _let_in(self, how: str) -> None:
         self.log.info("Login from %s %s.", self.address, how)
         self.owner.welcome(self, self.owner.caller(self.request))
@@ -178,3 +212,68 @@ class Logout(_Page):
         self.owner.clear_login_cookie(self)
         self.current_user = None
         self.show(notice="You have logged out.")
+
+
+#: The page of the owner's passkeys, below the base URL.
+PASSKEYS = "passkeys"
+
+
+class PasskeysPage(_Page):
+    """``/passkeys``: for who is logged in."""
+
+    @web.authenticated
+    def get(self) -> None:
+        """The list."""
+        self._list()
+
+    @web.authenticated
+    def post(self) -> None:
+        """A new one, or one less."""
+        try:
+            if removed := self.get_body_argument("remove", ""):
+                if (gone := self.owner.passkeys.remove(removed)) is not None:
+                    self.log.info("Passkey %a was removed from %s.", gone.name, self.address)
+            else:
+                answer, name = self.get_body_argument("credential"), self.get_body_argument("name", "")
+                made = self.owner.passkeys.add(self.request.host_name, self.origin, answer, name)
+                self.log.info("Passkey %a was added from %s.", made.name, self.address)
+        except passkeys.Refused as refusal:
+            self.log.warning("A new passkey was refused: %s.", ascii(str(refusal))[1:-1][:200])
+            self.set_status(400)
+            self._list("It was not accepted. Please try again.")
+        except OSError as error:
+            self.set_status(507)
+            self._list(f"It cannot be kept: {error.strerror}.")
+        else:
+            # A redirect, so that a reload sends nothing.
+            self.redirect(f"{self.base_url}{PASSKEYS}")
+
+    def _list(self, error: str = "") -> None:
+        host, user = self.request.host_name, self.owner.owner()
+        self.set_header("Content-Security-Policy", pages.POLICY_WITH_SCRIPT)
+        self.finish(
+            pages.render(
+                "passkeys.html",
+                host=host,
+                base_url=self.base_url,
+                action=f"{self.base_url}{PASSKEYS}",
+                icon=f"{self.base_url}static/favicon.ico",
+                script=f"{self.base_url}{pages.SCRIPT}",
+                xsrf=self.xsrf_token.decode(),
+                passkeys=self.owner.passkeys.all(),
+                possible=passkeys.can_have(host),
+                passkey=self.owner.passkeys.creation(host, user.username, user.display_name or user.username),
+                longest=passkeys.LONGEST_NAME,
+                error=error,
+            )
+        )
+
+
+class Script(_Page):
+    """The script of the pages with a passkey."""
+
+    @allow_unauthenticated
+    def get(self) -> None:
+        """Its text."""
+        self.set_header("Content-Type", "text/javascript; charset=utf-8")
+        self.finish(pages.script())

@@ -1,4 +1,5 @@
-"""The pages that are ours: login, and refusals. No script, no picture, nothing from elsewhere."""
+"""The pages that are ours: login, and refusals. No picture, nothing from elsewhere, and
+no script, but for passkeys."""
 
 from __future__ import annotations
 
@@ -17,6 +18,12 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 
+#: The same for a page with a passkey, which needs our script: a file of ours, nothing written into the page.
+POLICY_WITH_SCRIPT = HEADERS["Content-Security-Policy"] + "; script-src 'self'"
+
+#: Where that script is, below the base URL. Public, as everything below static/.
+SCRIPT = "static/jupyter-remote/passkeys.js"
+
 _environment = jinja2.Environment(
     loader=jinja2.PackageLoader("jupyter_remote.server"),
     undefined=jinja2.StrictUndefined,
@@ -29,6 +36,12 @@ _environment = jinja2.Environment(
 def render(template: str, /, **values: Any) -> str:
     """One of our templates, with every value escaped for HTML."""
     return _environment.get_template(template).render(values)
+
+
+def script() -> str:
+    """The text of :data:`SCRIPT`."""
+    text, _, _ = _environment.loader.get_source(_environment, "passkeys.js")  # type: ignore[union-attr]
+    return text
 
 
 def unknown_name(name: str) -> str:

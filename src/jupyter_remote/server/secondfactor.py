@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import transaction
 from ..run import EX_CONFIG, die
 
 #: The credential's name. Without a second factor it says :data:`NONE`, or is not there.
@@ -157,14 +157,8 @@ class Codes:
         return -1, []
 
     def _remember(self, step: int, recovery: list[str]) -> None:
-        new = self._file.with_name(f"{self._file.name}.new")
-        new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump({"of": self._factor.name, "step": step, "recovery": recovery}, stream)
-            stream.flush()
-            os.fsync(descriptor)
-        new.replace(self._file)
+        used = {"of": self._factor.name, "step": step, "recovery": recovery}
+        transaction.replace(self._file, json.dumps(used) + "\n", 0o600)
 
 
 def _plain(code: str) -> str:
