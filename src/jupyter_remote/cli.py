@@ -231,7 +231,7 @@ def _second_factor(wanted: bool) -> int:
     with apply.lock():
         secondfactor.store(new)
         _report(apply.apply(current))
-    secondfactor.tell(wanted)
+    secondfactor.tell(wanted, render.address(current, apply.public_name(current)))
     return 0
 
 

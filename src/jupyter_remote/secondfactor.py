@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import secrets
 import sys
 import time
@@ -51,7 +52,11 @@ def set_up(owner: str, host: str) -> SecondFactor:
         die("The secret is shown on a terminal, and here is none.", hint="Log in and try again.", code=EX_USAGE)
     secret = pyotp.random_base32()
     address = pyotp.TOTP(secret).provisioning_uri(name=f"{owner}@{host}", issuer_name="Jupyter")
-    segno.make(address, error="l", micro=False).terminal(compact=True, border=2)
+    drawn = io.StringIO()
+    segno.make(address, error="l", micro=False).terminal(drawn, compact=True, border=2)
+    for line in drawn.getvalue().splitlines():
+        # Bright on dark, whatever the terminal's colours are: some apps read no negative.
+        print(f"\x1b[97;40m{line}\x1b[0m")
     print("Let an app for one-time codes read this picture, or type this into it:")
     print(f"  {_in_groups(secret)}\n")
     for _ in range(_TRIES):
@@ -74,10 +79,14 @@ def _in_groups(text: str) -> str:
     return " ".join(text[at : at + 4] for at in range(0, len(text), 4))
 
 
-def tell(on: bool) -> None:
-    """What the change means."""
+def tell(on: bool, address: str) -> None:
+    """What the change means.
+
+    :param address: of the front page.
+    """
     if on:
         say("A code is asked for after the password from now on. Browsers that were logged in have been logged out.")
         say("Login links (sudo jupyter-remote url) need no code: who can make one is on this machine already.")
+        say(f"A passkey can stand in for the code: {address}/passkeys")
     else:
         say("No code is asked for any more.")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyotp
 import pytest
+import segno
 from lab import cache, layers
 from lab.box import NONINTERACTIVE, Box
 
@@ -85,6 +89,70 @@ def test_the_owner_gets_in_while_one_and_two_hundred_addresses_attack(box: Box, 
     # Each refusal is one line. The addresses are those that Apache saw, whatever the requests claim.
     assert addresses.count("127.0.1.1") == 31
     assert {address.rpartition(".")[0] for address in addresses} <= {f"127.0.{n}" for n in (1, 3)}
+
+
+def drawn(screen: str) -> list[list[bool]]:
+    """The dark modules of the QR code on a terminal's screen: half blocks, dark where nothing is drawn."""
+    lines = [line for line in screen.splitlines() if len(line) > 20 and set(line) <= set(" ▀▄█")]
+    rows = [[char in dark for char in line] for line in lines for dark in (" ▄", " ▀")]
+    # The border: two bright modules on each side.
+    return [row[2:-2] for row in rows[2 : len(rows[0]) - 2]]
+
+
+def test_a_second_factor_is_set_up_on_a_terminal(box: Box, client, tmp_path: Path) -> None:  # noqa: ANN001
+    seen = client(box).login(PASSWORD)
+    # There is none yet: the unit starts without its file.
+    assert "off" in re.findall(r"2nd factor +(.*)", box.sh("jupyter-remote status"))
+    assert "sudo jupyter-remote" in box.as_user("alice").attempt("jupyter-remote password --totp").stderr
+    assert box.attempt("jupyter-remote password --totp < /dev/null").returncode == 64
+
+    with box.terminal("jupyter-remote password --totp", columns=100, rows=50) as terminal:
+        shown = terminal.expect("The code that it shows now:")
+        secret = "".join(re.findall(r"^  ((?:[A-Z2-7]{4} ){7}[A-Z2-7]{4})$", shown, re.M)).replace(" ", "")
+        terminal.picture(tmp_path / "totp.png")
+        terminal.answer("000 000")
+        terminal.expect("That is not the code.")
+        assert not box.exists("/etc/jupyter-remote/second-factor")
+        terminal.answer(pyotp.TOTP(secret).now())
+        screen = terminal.expect("Browsers that were logged in have been logged out.")
+        recovery = [code.replace(" ", "") for code in re.findall(r"(?:[a-z2-7]{4} ){3}[a-z2-7]{4}", screen)]
+        assert len(set(recovery)) == 10
+        assert terminal.wait() == 0
+    uri = pyotp.TOTP(secret).provisioning_uri(name="alice@box.test", issuer_name="Jupyter")
+    assert drawn(shown) == [[bool(module) for module in row] for row in segno.make(uri, error="l", micro=False).matrix]
+
+    assert not seen.logged_in
+    assert box.sh("stat -c '%U %a' /etc/jupyter-remote/second-factor") == "root 600"
+    assert "on: a code after the password" in box.as_user("alice").attempt("jupyter-remote status").stdout
+    visitor = client(box)
+    assert not visitor.try_login(PASSWORD)
+    code = pyotp.TOTP(secret).at(time.time(), 1)
+    for typed in (code, recovery[0]):
+        visitor = client(box)
+        assert not visitor.try_login(PASSWORD)
+        visitor.http.post(f"{visitor.url}/login", data={"code": typed, "_xsrf": visitor._cookie("_xsrf")})
+        assert visitor.logged_in
+    # Neither opens again, after a restart either.
+    box.sh("systemctl restart jupyter-remote")
+    assert visitor.logged_in
+    for typed in (code, recovery[0]):
+        visitor = client(box)
+        assert not visitor.try_login(PASSWORD)
+        visitor.http.post(f"{visitor.url}/login", data={"code": typed, "_xsrf": visitor._cookie("_xsrf")})
+        assert not visitor.logged_in
+    # Who can make a link is on the machine itself.
+    assert client(box).follow(box.sh("jupyter-remote url"))
+
+    # The secret is where it was put and in the server's credentials; recovery codes are nowhere.
+    places = box.places_with(secret)
+    assert len(places) == 2 and all(place.endswith("/second-factor") for place in places), places
+    assert box.as_user("bob").attempt("cat /etc/jupyter-remote/second-factor /run/credentials/*/*").stdout == ""
+    for code in recovery:
+        assert box.places_with(code) == []
+
+    box.sh("jupyter-remote password --no-totp")
+    assert client(box).try_login(PASSWORD)
+    assert not box.exists("/etc/jupyter-remote/second-factor")
 
 
 @pytest.fixture
