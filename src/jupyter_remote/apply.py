@@ -127,6 +127,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
                 transaction.write(paths.TLS_DIR / "server.crt", pair.certificate, 0o600)
                 now["tls"] = _digest(pair.certificate + pair.key)
             now["password"] = _digest(_read(paths.PASSWORD_HASH))
+            now["second factor"] = _digest(_read(paths.SECOND_FACTOR))
             now.update({str(path): _digest(_read(path)) for path in _CONFFILES})
             now["modules"] = _modules_in_use(settings)
             outcome.changed = sorted(name for name in now if now[name] != before.get(name))
@@ -417,7 +418,11 @@ def _apply_units(outcome: Outcome, owner: Account, installing: bool) -> None:
             systemd.start(paths.SOCKET)
         # Never restarted: those who ask for a kernel in this moment would be refused.
         systemd.start(paths.KERNEL_SOCKET_UNIT)
-        inputs = {*map(str, (paths.SERVICE_DROPIN, paths.SOCKET_DROPIN, paths.SERVER_JSON)), "password"}
+        inputs = {
+            *map(str, (paths.SERVICE_DROPIN, paths.SOCKET_DROPIN, paths.SERVER_JSON)),
+            "password",
+            "second factor",
+        }
         # A new package brings new code, whatever the settings say.
         if installing or changed & inputs:
             systemd.restart(paths.SERVICE)

@@ -113,6 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--stdin", action="store_true", help="read the password from standard input (one line)")
     how.add_argument("--hash", action="store_true", help="read a ready hash from standard input: argon2:… or sha1:…")
     how.add_argument("--lock", action="store_true", help="nobody can log in with a password; login links still work")
+    how.add_argument(
+        "--totp", action="store_true", help="ask for a code of an app, too (a second factor); or a new one"
+    )
+    how.add_argument("--no-totp", action="store_true", help="the password is enough again")
 
     _add_config(add("config", lambda _: 0, help="look at settings and change them"))
 
@@ -208,6 +212,8 @@ def _logs(arguments: argparse.Namespace) -> int:
 def _password(arguments: argparse.Namespace) -> int:
     from . import password
 
+    if arguments.totp or arguments.no_totp:
+        return _second_factor(arguments.totp)
     with apply.lock():
         if arguments.lock:
             new = password.LOCKED
@@ -223,6 +229,20 @@ def _password(arguments: argparse.Namespace) -> int:
     if count := tokens.count():
         tell = f"{count} tokens of programs still work" if count > 1 else "One token of a program still works"
         say(f"{tell}: jupyter-remote token list. An end to all: jupyter-remote token revoke --all")
+    return 0
+
+
+def _second_factor(wanted: bool) -> int:
+    from . import secondfactor
+
+    apply.require_root()
+    current = configure.current()
+    # Not under the lock: a person may take their time.
+    new = secondfactor.set_up(current.user, apply.public_name(current)) if wanted else None
+    with apply.lock():
+        secondfactor.store(new)
+        _report(apply.apply(current))
+    secondfactor.tell(wanted, render.address(current, apply.public_name(current)))
     return 0
 
 

@@ -18,6 +18,7 @@ from typing import NoReturn
 from . import accounts, apply, password, paths, render, systemd
 from .accounts import Account
 from .run import EX_NOPERM, EX_UNAVAILABLE, die, say
+from .server import secondfactor
 from .settings import Settings
 
 #: The first passed socket, by sd_listen_fds(3).
@@ -122,12 +123,10 @@ def _credentials(owner: Account) -> Path:
     for left_over in paths.RUN_DIR.glob("credentials-*"):
         shutil.rmtree(left_over)
     directory = Path(tempfile.mkdtemp(prefix="credentials-", dir=paths.RUN_DIR))
-    copy = directory / "password-hash"
-    copy.touch(mode=0o600)
-    try:
-        copy.write_text(paths.PASSWORD_HASH.read_text())
-    except FileNotFoundError:
-        copy.write_text(password.LOCKED + "\n")
-    for path in (copy, directory):
-        os.chown(path, owner.uid, owner.gid)
+    for source, without in ((paths.PASSWORD_HASH, password.LOCKED), (paths.SECOND_FACTOR, secondfactor.NONE)):
+        copy = directory / source.name
+        copy.touch(mode=0o600)
+        copy.write_text(source.read_text() if source.exists() else without + "\n")
+        os.chown(copy, owner.uid, owner.gid)
+    os.chown(directory, owner.uid, owner.gid)
     return directory

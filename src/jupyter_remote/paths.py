@@ -12,6 +12,7 @@ from pathlib import Path
 CONFIG_DIR = Path("/etc/jupyter-remote")
 CONFIG = CONFIG_DIR / "config.toml"
 PASSWORD_HASH = CONFIG_DIR / "password-hash"
+SECOND_FACTOR = CONFIG_DIR / "second-factor"
 
 STATE_DIR = Path("/var/lib/jupyter-remote")
 RENDERED = STATE_DIR / "rendered"

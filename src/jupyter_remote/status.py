@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import __version__, accounts, apache, apply, password, paths, render, systemd, tls
+from . import __version__, accounts, apache, apply, password, paths, render, secondfactor, systemd, tls
 from .apply import Finding
 from .run import Mistake, ProcessFailed
 from .settings import Settings
@@ -28,6 +28,7 @@ class Status:
     certificate: str
     fingerprint: str
     password: str
+    second_factor: str
     conda: str
     findings: list[Finding] = field(default_factory=list)
 
@@ -69,6 +70,7 @@ def collect(settings: Settings) -> Status:
         fingerprint=fingerprint,
         conda=_conda(findings),
         password={True: "not set", False: "set", None: "not visible (needs sudo)"}[locked],
+        second_factor="on: a code after the password" if secondfactor.is_on() else "off",
         findings=findings,
     )
 
@@ -160,6 +162,7 @@ def as_text(status: Status) -> str:
         ("Certificate", status.certificate),
         ("SHA-256", status.fingerprint and _in_two_lines(status.fingerprint)),
         ("Password", status.password),
+        ("2nd factor", status.second_factor),
         ("Conda", status.conda),
     ]
     lines = [f"{name:<12} {value}" for name, value in rows if value]

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from .run import ProcessFailed, die, run
 
-#: Days. Apple's limit for certificates of private CAs is 825, Mozilla's profile says 366; a weekly `apply` renews long before.
+#: Days. Apple's limit for certificates of private CAs is 825, Mozilla's profile says 366; the daily `apply` renews
+#: long before.
 _LEAF_DAYS = 365
 _RENEW_SECONDS = 60 * 86400
 _CA_DAYS = 3650

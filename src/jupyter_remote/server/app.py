@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from jupyter_server.utils import url_path_join
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 
-from . import config, instance, logins, runs, sessions, upstream
+from . import config, instance, login, logins, pages, runs, secondfactor, sessions, upstream
 from .door import LOCAL_PROXIES, Door
 from .environment import VERSION, DefaultEnvironment
 from .identity import Owner, read_hash
@@ -53,7 +54,10 @@ class JupyterRemote(ServerApp):
         self._burying: asyncio.Task[None] | None = None
         self._hanging_up: set[asyncio.Task[None]] = set()
         self.password_hash = read_hash(given.credentials)
-        key = cookie_key(given.state / "cookie-secret", self.password_hash)
+        self.second_factor = secondfactor.read(given.credentials)
+        # Who was let in without it, or with another one, logs in again.
+        bound = self.password_hash + (f" {self.second_factor.name}" if self.second_factor else "")
+        key = cookie_key(given.state / "cookie-secret", bound)
         self._pins = config.pinned(told, given, key)
         remembered = sessions.database(given.state / "sessions.sqlite")
         super().__init__(config=config.decided(type(self).__name__, self._pins, told, remembered), **kwargs)
@@ -95,7 +99,9 @@ class JupyterRemote(ServerApp):
         # For all who serve pages; the saver itself has the original.
         self.web_app.settings["contents_manager"] = Contents(self.contents_manager, self.saver)
         ours = (url_path_join(self.base_url, runs.PATH), runs.RunningHandler, {"saver": self.saver})
-        self.web_app.add_handlers(".*$", [ours])  # type: ignore[no-untyped-call]
+        below = ((rf"{pages.SCRIPTS}(link\.js|passkeys\.js)", login.Script), (login.PASSKEYS, login.PasskeysPage))
+        pages_of_login = [(re.escape(self.base_url) + pattern, handler) for pattern, handler in below]
+        self.web_app.add_handlers(".*$", [ours, *pages_of_login])  # type: ignore[no-untyped-call]
 
     def notebook_of(self, kernel_id: str) -> str | None:
         """The path of the notebook that a kernel runs; None when it has none."""
@@ -108,7 +114,9 @@ class JupyterRemote(ServerApp):
 
     def init_httpserver(self) -> None:
         """Our door in front of the application, on the sockets that systemd holds."""
-        self.door = Door(self.told, self.web_app.find_handler, self.owner.is_logged_in, self.log)
+        self.door = Door(
+            self.told, self.web_app.find_handler, self.owner.is_logged_in, self.owner.has_to_wait, self.log
+        )
         self._http_server = HTTPServer(
             self.door,
             xheaders=True,

@@ -35,7 +35,7 @@ from .instance import Instance
 LOCAL_PROXIES = ["127.0.0.1", "::1"]
 
 #: Below the base URL, without login: the login itself, what its page needs, and the version number.
-PUBLIC = re.compile(r"(login|login/link\.js|logout|api)|static/.+", re.DOTALL)
+PUBLIC = re.compile(r"(login|logout|api)|static/.+", re.DOTALL)
 
 #: Those of them that do something. The others give the same to everybody, whatever page asks.
 DOES_SOMETHING = ("login", "logout")
@@ -66,16 +66,19 @@ class Door(httputil.HTTPServerConnectionDelegate):
         instance: Instance,
         inside: Find,
         is_logged_in: Callable[[httputil.HTTPServerRequest], bool],
+        has_to_wait: Callable[[httputil.HTTPServerRequest], int],
         log: logging.Logger,
     ) -> None:
         """
         :param inside: the application's own way to find the handler of a request.
         :param is_logged_in: whether a request comes from somebody who has logged in.
+        :param has_to_wait: how many seconds somebody has to wait who tries to log in; 0 when they need not.
         """
         self.instance = instance
         self.log = log
         self._inside = inside
         self._is_logged_in = is_logged_in
+        self._has_to_wait = has_to_wait
         self._names = {*instance.server_names, "localhost"}
         self._visits: weakref.WeakKeyDictionary[HTTP1ServerConnection, _Visit] = weakref.WeakKeyDictionary()
         self._websockets: weakref.WeakSet[WebSocketHandler] = weakref.WeakSet()
@@ -118,6 +121,10 @@ class Door(httputil.HTTPServerConnectionDelegate):
             # As much of what is not announced.
             assert isinstance(request.connection, HTTP1Connection)
             request.connection.set_max_body_size(STRANGERS_BODY)
+        # A login link is no guess. (With a password in it, the handler counts it as one.)
+        is_guess = request.method == "POST" and name == "login" and "link" not in request.query_arguments
+        if is_guess and (wait := self._has_to_wait(request)):
+            return _Answer(request, 429, pages.wait(host, base, wait, base), {"Retry-After": str(wait)})
         if is_public or is_inside:
             return self._inside(request)
         if request.method in ("GET", "HEAD") and not is_for_programs(request, base):

@@ -6,26 +6,29 @@ without a password nobody can log in by password, and a login link is the only w
 
 from __future__ import annotations
 
-import asyncio
 import json
+import math
 import os
 import pwd
 import re
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_server.auth.identity import PasswordIdentityProvider, User
-from jupyter_server.auth.security import passwd_check
 from tornado import httputil, web
 
 from ..passes import LONGEST, Pass
 from .door import is_for_programs
+from .limits import Caller, Limits, canonical
 from .links import LoginLinks
-from .login import LinkScript, Login, Logout
+from .login import Login, Logout
 from .logins import Logins
+from .marks import Marks
+from .passkeys import Passkeys
+from .passwords import Passwords
+from .secondfactor import Codes
 from .secret import login_of
 
 if TYPE_CHECKING:
@@ -57,6 +60,10 @@ class Guest:
         return self.remembered is None
 
 
+#: Minutes after the password in which the second step can be taken.
+FIRST_STEP_MINUTES = 5
+
+
 class Owner(PasswordIdentityProvider):
     """The owner's login. What opens the door is fixed here and not a matter of configuration."""
 
@@ -70,9 +77,6 @@ class Owner(PasswordIdentityProvider):
     logout_available = True
     login_handler_class = Login
     logout_handler_class = Logout
-
-    #: Hashing is meant to be slow: it must not stop the event loop, nor take every core.
-    _hashing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="password")
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -96,18 +100,70 @@ class Owner(PasswordIdentityProvider):
         self._base_url = instance.base_url
         # It is asked at the door, and by handlers again.
         self._guests: weakref.WeakKeyDictionary[httputil.HTTPServerRequest, Guest] = weakref.WeakKeyDictionary()
+        self.step_cookie = f"{self.cookie_name}-step"
+        self.limits = Limits()
+        self.passwords = Passwords()
+        factor = app.second_factor
+        self.codes = Codes(factor, app.unit.state / "second-factor-used.json") if factor else None
+        self.passkeys = Passkeys(app.unit.state / "passkeys.json", instance.base_url)
+        self._marks = Marks(f"{self.cookie_name}-known", self._key)
 
     @property
     def is_locked(self) -> bool:
         """Whether no password has been set."""
         return not self.hashed_password
 
-    async def is_password(self, typed: str) -> bool:
-        """Whether this is the password. Takes tens of milliseconds, in a thread of its own."""
+    def caller(self, request: httputil.HTTPServerRequest) -> Caller:
+        """Who asks to be let in, as far as the limits are concerned."""
+        if self.is_logged_in(request):
+            return Caller("session", True)
+        return self.limits.caller(request.remote_ip or "", self._marks.of(request))
+
+    def has_to_wait(self, request: httputil.HTTPServerRequest) -> int:
+        """Seconds until this caller may try to log in; 0 when it may now. Asked at the door, where a flood of
+        attempts costs least."""
+        wait = self.limits.wait(self.caller(request))
+        return self.log_wait(request, wait) if wait else 0
+
+    def log_wait(self, request: httputil.HTTPServerRequest, wait: float) -> int:
+        """One line for a refusal before anything was compared (etc/fail2ban reads it); returns whole seconds."""
+        seconds = math.ceil(wait)
+        address = canonical(request.remote_ip or "")
+        self.log.warning("Login refused from %s: too many attempts, wait %d s.", address, seconds)
+        return seconds
+
+    async def is_password(self, typed: str, caller: Caller) -> bool:
+        """Whether this is the password. Takes a tenth of a second, in a thread of its own.
+
+        The caller has a place there (:meth:`Passwords.has_place`), and an attempt.
+        """
         if self.is_locked or not typed:
             return False
-        loop = asyncio.get_running_loop()
-        return bool(await loop.run_in_executor(self._hashing, passwd_check, self.hashed_password, typed))
+        return await self.passwords.is_right(self.hashed_password, typed, caller.familiar)
+
+    def passed_first_step(self, request: httputil.HTTPServerRequest) -> bool:
+        """Whether this browser has sent the right password in the last minutes."""
+        morsel = request.cookies.get(self.step_cookie)
+        if morsel is None:
+            return False
+        days = FIRST_STEP_MINUTES / (24 * 60)
+        return web.decode_signed_value(self._key, self.step_cookie, morsel.value, max_age_days=days) is not None
+
+    def first_step(self, handler: web.RequestHandler) -> None:
+        """The password was right. What the browser gets for it opens nothing but the second step."""
+        signed = web.create_signed_value(self._key, self.step_cookie, "password")
+        path, secure = f"{self._base_url}login", self._is_secure(handler.request)
+        handler.set_cookie(self.step_cookie, signed, path=path, secure=secure, httponly=True, samesite="Strict")
+
+    def _is_secure(self, request: httputil.HTTPServerRequest) -> bool:
+        return bool(self.secure_cookie) if self.secure_cookie is not None else request.protocol == "https"
+
+    def welcome(self, handler: web.RequestHandler, caller: Caller) -> None:
+        """Remember that somebody got in by this browser and from this address."""
+        self.limits.succeeded(caller, handler.request.remote_ip or "")
+        self._marks.give(handler, path=self._base_url, secure=self._is_secure(handler.request))
+        place = {"path": f"{self._base_url}login", "secure": self._is_secure(handler.request)}
+        handler.clear_cookie(self.step_cookie, **place)
 
     def owner(self) -> User:
         """The one person there is."""
@@ -222,12 +278,7 @@ class Owner(PasswordIdentityProvider):
         handler.clear_cookie(self.cookie_name, **self._cookie_place(handler))
 
     def _cookie_place(self, handler: web.RequestHandler) -> dict[str, Any]:
-        secure = handler.request.protocol == "https" if self.secure_cookie is None else self.secure_cookie
-        return {"path": self._base_url, "secure": secure}
-
-    def get_handlers(self) -> list[tuple[str, object]]:
-        """Our pages, and what they need."""
-        return [*super().get_handlers(), (r"/login/link\.js", LinkScript)]
+        return {"path": self._base_url, "secure": self._is_secure(handler.request)}
 
 
 def read_hash(credentials: Path | None) -> str:

@@ -1,11 +1,12 @@
-"""The pages that are ours: login, and the refusal of a name. No picture, nothing from elsewhere, and one script:
-what a login link has is known to the browser only.
+"""The pages that are ours: login, and refusals. No picture, nothing from elsewhere, and no script but for login
+links and passkeys.
 
 And what browsers are told about every answer, whoever wrote it.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jinja2
@@ -14,12 +15,18 @@ from tornado.httputil import HTTPHeaders
 #: What a page of ours may do: nothing but show itself, run our script, and send its own form.
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; "
+        "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; "
         "base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
+
+#: The same for a page with a script: a file of ours, nothing written into the page.
+POLICY_WITH_SCRIPT = HEADERS["Content-Security-Policy"] + "; script-src 'self'"
+
+#: Where scripts are, below the base URL. Public, as everything below static/.
+SCRIPTS = "static/jupyter-remote/"
 
 #: What other pages may do with an answer of any handler; as far as it costs JupyterLab and notebooks nothing.
 #: docs/security.md says what was left out, and why.
@@ -47,6 +54,12 @@ def render(template: str, /, **values: Any) -> str:
     return _environment.get_template(template).render(values)
 
 
+def script(name: str) -> str:
+    """The text of one of our scripts."""
+    text, _, _ = _environment.loader.get_source(_environment, name)  # type: ignore[union-attr]
+    return text
+
+
 def unknown_name(name: str) -> str:
     """The page for a browser that calls us by a name we do not know.
 
@@ -65,3 +78,29 @@ def complete(headers: HTTPHeaders) -> None:
         headers.setdefault("Cross-Origin-Opener-Policy", OPENER)
         if "base-uri" not in policy:
             headers["Content-Security-Policy"] = f"{policy}; base-uri 'self'"
+
+
+def wait(host: str, base_url: str, seconds: int, way_on: str) -> str:
+    """The page for who tries to log in too often.
+
+    :param way_on: where the login leads.
+    """
+    return render(
+        "wait.html",
+        host=host,
+        action=f"{base_url}login",
+        icon=f"{base_url}static/favicon.ico",
+        next=way_on,
+        wait=in_words(seconds),
+    )
+
+
+def in_words(seconds: int) -> str:
+    """A time to wait, as a person says it.
+
+    >>> in_words(1), in_words(99), in_words(601)
+    ('one second', '99 seconds', '11 minutes')
+    """
+    if seconds < 100:
+        return "one second" if seconds == 1 else f"{seconds} seconds"
+    return f"{math.ceil(seconds / 60)} minutes"

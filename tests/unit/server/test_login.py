@@ -253,5 +253,5 @@ def test_the_login_page_loads_nothing_from_elsewhere_and_is_not_framed(visitor: 
     assert "<script" not in page.text
     link = visitor.get("login?link")
     assert link.text.count("<script") == 1
-    assert '<script src="/jupyter/login/link.js" defer></script>' in link.text
-    assert visitor.get("login/link.js").headers["content-type"].startswith("text/javascript")
+    assert '<script src="/jupyter/static/jupyter-remote/link.js" defer></script>' in link.text
+    assert visitor.get("static/jupyter-remote/link.js").headers["content-type"].startswith("text/javascript")
