@@ -18,7 +18,8 @@ class Machine:
     """Names without duplicates, best first; addresses as text, IPv4 first; the group that Apache runs as.
 
     ``site_names`` are those of the https vhosts that an administrator has made. ``memory`` is in bytes; 0 when
-    it is not known.
+    it is not known. ``certificate_files`` are those that somebody else looks after, ``asks_authority`` says that
+    Apache itself gets the certificate, and ``hsts`` that browsers may be told to come by https alone.
     """
 
     names: tuple[str, ...]
@@ -26,6 +27,9 @@ class Machine:
     apache_group: str = "www-data"
     site_names: tuple[str, ...] = ()
     memory: int = 0
+    certificate_files: tuple[str, str] | None = None
+    asks_authority: bool = False
+    hsts: bool = False
 
     @property
     def name(self) -> str:
