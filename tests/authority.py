@@ -19,6 +19,7 @@ from tests.client import wait_until
 #: Where the programs are in a box that was made with :func:`binds`.
 _PROGRAMS = "/opt/pebble"
 _HOME = "/etc/authority"
+#: It is ``ca2.test`` too, to be taken for another one.
 NAME = "ca.test"
 
 # Says what RFC 8555 6.7 says of too many requests, to whoever wants an account.
@@ -65,7 +66,7 @@ class Authority:
     def set_up(cls, box: Box) -> Authority:
         """Start it, and let the box trust its web server (not its certificates)."""
         self = cls(box)
-        box.sh(f"mkdir -p {_HOME} && echo 127.0.0.1 {NAME} >> /etc/hosts")
+        box.sh(f"mkdir -p {_HOME} && echo 127.0.0.1 {NAME} ca2.test >> /etc/hosts")
         self.make_certificate("api", datetime.now(UTC) - timedelta(days=1), datetime.now(UTC) + timedelta(days=30))
         box.sh(f"cp {_HOME}/api.crt /usr/local/share/ca-certificates/api.crt && update-ca-certificates >/dev/null 2>&1")
         self._use("api")
@@ -89,7 +90,7 @@ class Authority:
             f"{_HOME}/{name}.cnf",
             f"[ca]\ndefault_ca=d\n[d]\ndatabase={_HOME}/{name}.index\nnew_certs_dir=/tmp\ndefault_md=sha256\n"
             "rand_serial=yes\npolicy=p\nx509_extensions=e\n[p]\ncommonName=supplied\n"
-            f"[e]\nbasicConstraints=CA:true\nsubjectAltName=DNS:{host}\n",
+            f"[e]\nbasicConstraints=CA:true\nsubjectAltName=DNS:{host},DNS:ca2.test\n",
         )
         times = [f"{moment:%Y%m%d%H%M%SZ}" for moment in (begin, end)]
         self.box.sh(

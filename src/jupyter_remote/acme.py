@@ -106,6 +106,16 @@ def certificate(name: str) -> Path | None:
     return next(iter(sorted(found for found in _listed(directory) if found.name.startswith("pubcert"))), None)
 
 
+def is_from_another(settings: Settings) -> bool:
+    """Whether what Apache uses is from another authority than the one that the settings name.
+
+    mod_md by itself would keep it until it ends.
+    """
+    found = _json(paths.MD_STORE / "domains" / settings.server_name / "md.json").get("ca")
+    url = found.get("url") if isinstance(found, dict) else None
+    return bool(url and url != settings.tls_acme_directory and certificate(settings.server_name))
+
+
 def _listed(directory: Path) -> list[Path]:
     # glob() passes over what may not be read.
     try:
@@ -223,7 +233,7 @@ def _said_in_the_log(name: str) -> tuple[str, str]:
         head, _, response = line.partition("Exact response was: ")
         if response and f" for {name} at " in head:
             for error in re.findall(r'"error":\{[^{}]*', response):
-                found = {key: text for key, text in re.findall(r'"(type|detail)":"((?:[^"\\]|\\.)*)"', error)}
+                found = dict(re.findall(r'"(type|detail)":"((?:[^"\\]|\\.)*)"', error))
                 if found.get("type"):
                     return _line(found["type"]), _line(found.get("detail", "").replace("\\", ""))
     return "", ""

@@ -190,6 +190,7 @@ def _surroundings(settings: Settings) -> Machine:
         here,
         certificate_files=files and (str(files[0]), str(files[1])),
         asks_authority=asks,
+        asks_anew=asks and acme.is_from_another(settings),
         hsts=may_bind and (asks or (files is not None and tls.is_trusted(files[0], settings.server_name or here.name))),
     )
 
@@ -525,13 +526,14 @@ def renew(settings: Settings) -> list[str]:
         seen = now
 
 
-def asks_authority(settings: Settings) -> bool:
-    """Whether Apache itself gets the certificate from an authority."""
-    return _surroundings(settings).asks_authority
+def lacks_certificate(settings: Settings) -> bool:
+    """Whether Apache is getting a certificate that it does not have: a first one, or one from a new authority."""
+    here = _surroundings(settings)
+    return here.asks_authority and (here.asks_anew or not acme.certificate(settings.server_name))
 
 
 def await_certificate(settings: Settings, seconds: float = 30) -> bool:
-    """Wait until Apache has got its first certificate and uses it, or has failed to; the caller may hold :func:`lock`.
+    """Wait until Apache has got the certificate that it lacks and uses it, or has failed to; the caller may hold :func:`lock`.
 
     :returns: whether it is in use.
     """
@@ -539,7 +541,7 @@ def await_certificate(settings: Settings, seconds: float = 30) -> bool:
     while time.monotonic() < end and not acme.job(settings.server_name).errors:
         # Here and not only in the service that does it otherwise: that one would wait for the lock.
         activate(settings)
-        if acme.certificate(settings.server_name):
+        if not lacks_certificate(settings):
             return True
         time.sleep(0.3)
     return False

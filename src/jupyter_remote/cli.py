@@ -368,15 +368,16 @@ def _try(before: str, after: str) -> int:
 
 def _report_first_certificate(wanted: settings.Settings) -> None:
     """With an authority: wait for its answer to the new settings, which takes seconds when all is well."""
-    if not apply.asks_authority(wanted) or acme.certificate(wanted.server_name):
+    if not apply.lacks_certificate(wanted):
         return
     say(f"Asking {wanted.tls_acme_directory} for a certificate …")
     if apply.await_certificate(wanted):
+        apply.apply(wanted)  # it is not asked for anew any more
         say(f"The certificate for {', '.join(acme.names(wanted))} is in use.")
     elif finding := acme.finding(wanted):
-        say(f"Needs attention: {finding}\n  Until then this machine's own certificate serves.")
+        say(f"Needs attention: {finding}\n  Until then the certificate that was there before serves.")
     else:
-        say("It has not come yet; this machine's own serves until then. To see: sudo jupyter-remote status")
+        say("It has not come yet; the one that was there before serves until then. To see: sudo jupyter-remote status")
 
 
 def _run(_: argparse.Namespace) -> int:

@@ -88,6 +88,7 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         "server_name": settings.server_name or machine.name,
         "acme_names": " ".join(acme.names(settings)) if machine.asks_authority else "",
         "acme_contact": acme.contact(settings),
+        "acme_anew": machine.asks_anew,
         "hsts": machine.hsts,
         "watched": [watched for watched in map(_watchable, _watched(settings, machine)) if watched],
     }

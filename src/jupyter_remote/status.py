@@ -155,11 +155,11 @@ def _certificate(settings: Settings, findings: list[Finding]) -> _Certificate:
     if settings.tls_mode == "none":
         return _Certificate("none: https is another proxy's job. Plain http is for this machine alone")
     name = apply.public_name(settings)
-    theirs = _administrators_vhosts(settings)
+    theirs = _administrators_vhost()
     if settings.tls_mode != "self-signed" and theirs:
         findings.append(
             Finding(
-                f"{theirs[0]} has an https vhost: Jupyter is in it and its certificate is used, "
+                f"{theirs} has Jupyter in it, and its certificate is used, "
                 f"so tls.mode {settings.tls_mode} has nothing to do.",
                 "As you want it? sudo jupyter-remote config unset tls.mode — "
                 "or a vhost of our own beside it: sudo jupyter-remote config set apache.mode site",
@@ -172,7 +172,7 @@ def _certificate(settings: Settings, findings: list[Finding]) -> _Certificate:
     ends, maker, fingerprint = tls.expiry(text), tls.issuer(text), tls.fingerprint(text)
     ours = maker.startswith(tls.OWN_AUTHORITY)
     if theirs:
-        what = f"that of {theirs[0]}, by {maker}, until {ends}"
+        what = f"that of {theirs}, by {maker}, until {ends}"
     else:
         what = f"{settings.tls_mode}{'' if ours else f', by {maker}'}, until {ends}"
         if settings.tls_mode == "acme":
@@ -182,16 +182,25 @@ def _certificate(settings: Settings, findings: list[Finding]) -> _Certificate:
             _existing(settings, ends, findings)
     if shown and not ours:
         _validity(shown, settings, ends, findings)
+        if not theirs and not tls.is_for(text, name):
+            findings.append(
+                Finding(
+                    f"The certificate is not for {name}, so browsers warn.",
+                    "Set the name that it is for: sudo jupyter-remote config set server_name NAME",
+                )
+            )
     return _Certificate(what, fingerprint, not shown.problem if shown else None)
 
 
-def _administrators_vhosts(settings: Settings) -> list[str]:
-    if settings.apache_mode == "site" or not apache.installed():
-        return []
+def _administrators_vhost() -> str:
+    """Whose https vhost Jupyter is in, when it has none of its own."""
+    if not apache.installed() or apache.is_enabled("site", "jupyter-remote"):
+        return ""
     try:
-        return apache.https_vhosts(apache.directives())
-    except ProcessFailed:  # no root, or broken
-        return []
+        files = apache.https_vhosts(apache.directives())
+    except ProcessFailed:  # not root, who alone can read keys; or broken
+        files = []
+    return f"the https vhost of {files[0]}" if files else "another https vhost"
 
 
 def _on_disk(findings: list[Finding]) -> str:
@@ -246,13 +255,6 @@ def _validity(shown: tls.Served, settings: Settings, ends: str, findings: list[F
         }
         findings.append(
             Finding(f"The certificate has expired on {ends}.", how.get(settings.tls_mode, "Renew it; or: timedatectl"))
-        )
-    elif shown.code == tls.WRONG_NAME:
-        findings.append(
-            Finding(
-                f"The certificate is not for {apply.public_name(settings)}: {shown.problem}",
-                "Set the name that it is for: sudo jupyter-remote config set server_name NAME",
-            )
         )
 
 
