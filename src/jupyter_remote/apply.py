@@ -533,7 +533,9 @@ def lacks_certificate(settings: Settings) -> bool:
 
 
 def await_certificate(settings: Settings, seconds: float = 30) -> bool:
-    """Wait until Apache has got the certificate that it lacks and uses it, or has failed to; the caller may hold :func:`lock`.
+    """Wait until Apache has got the certificate that it lacks and uses it, or has failed to.
+
+    The caller may hold :func:`lock`.
 
     :returns: whether it is in use.
     """

@@ -155,7 +155,8 @@ def _certificate(settings: Settings, findings: list[Finding]) -> _Certificate:
     if settings.tls_mode == "none":
         return _Certificate("none: https is another proxy's job. Plain http is for this machine alone")
     name = apply.public_name(settings)
-    theirs = _administrators_vhost()
+    shown = tls.served(name)
+    theirs = _administrators_vhost() if shown else ""
     if settings.tls_mode != "self-signed" and theirs:
         findings.append(
             Finding(
@@ -165,7 +166,6 @@ def _certificate(settings: Settings, findings: list[Finding]) -> _Certificate:
                 "or a vhost of our own beside it: sudo jupyter-remote config set apache.mode site",
             )
         )
-    shown = tls.served(name)
     text = shown.certificate if shown else _on_disk(findings)
     if not text:
         return _Certificate(f"{settings.tls_mode} (details need sudo)" if os.geteuid() else "missing")
@@ -216,6 +216,8 @@ def _on_disk(findings: list[Finding]) -> str:
 
 def _acme(settings: Settings, ours: bool, ends: str, findings: list[Finding]) -> None:
     serves = "This machine's own certificate serves" if ours else f"The old certificate serves until {ends}"
+    if acme.certbots(settings):
+        return  # it is used, and none is asked for
     try:
         if problem := acme.finding(settings):
             findings.append(Finding(f"{problem.what} {serves}.", problem.hint))
