@@ -46,13 +46,18 @@ def contact(settings: Settings) -> str:
 
 def certbots(settings: Settings) -> tuple[Path, Path] | None:
     """Certbot's certificate and key for the public name, when it looks after a pair that can be used."""
-    directory = _CERTBOT / settings.server_name
-    pair = directory / "fullchain.pem", directory / "privkey.pem"
+    pair = certbots_files(settings)
     try:
         existing(*pair)
     except Mistake:
         return None
     return pair
+
+
+def certbots_files(settings: Settings) -> tuple[Path, Path]:
+    """Where certbot would have certificate and key for the public name."""
+    directory = _CERTBOT / settings.server_name
+    return directory / "fullchain.pem", directory / "privkey.pem"
 
 
 @dataclass(frozen=True)

@@ -94,12 +94,13 @@ def configtest() -> ConfigError | None:
     return ConfigError("", text or "apache2ctl configtest fails without a word")
 
 
-def reload() -> None:
+def reload(*, directly: bool = False) -> None:
     """Let the running Apache take over its configuration without dropping a connection.
 
+    :param directly: not by systemd, which does the same for those alone who could do anything (CAP_SYS_ADMIN).
     :raises ProcessFailed: it refused.
     """
-    if machine.has_systemd():
+    if machine.has_systemd() and not directly:
         systemd.reload(_UNIT)
     else:
         run("apache2ctl", "graceful")

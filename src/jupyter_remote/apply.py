@@ -307,11 +307,11 @@ def _apply_apache(settings: Settings, here: Machine, outcome: Outcome, transacti
     return True
 
 
-def _reload_apache() -> None:
+def _reload_apache(*, directly: bool = False) -> None:
     """Returns when the new configuration is in use: a reload that is asked for during another is lost."""
     before = apache.workers()
     try:
-        apache.reload()
+        apache.reload(directly=directly)
     except ProcessFailed as failed:
         die(
             f"Apache could not load the new configuration; the old one is back. {failed.output.strip()}",
@@ -509,21 +509,30 @@ def renew(settings: Settings) -> list[str]:
     :returns: what was taken over; empty when there was nothing new.
     :raises Mistake: the new certificate cannot be used; the old one stays in service.
     """
-    here = _surroundings(settings)
-    if here.asks_authority:
-        name = settings.server_name
-        _wait_until_quiet([acme.staging(name), acme.staging(name) / "job.json"], enough=lambda: acme.is_ready(name))
-        return activate(settings)
-    if not here.certificate_files:
-        return []
-    files = [Path(path) for path in here.certificate_files]
-    seen = _wait_until_quiet(files)
+    places = _places(settings)
+    acme_name = settings.server_name if settings.tls_mode == "acme" else ""
+    seen = _wait_until_quiet(places, enough=lambda: bool(acme_name) and acme.is_ready(acme_name))
+    done: list[str] = []
     while True:
-        done = _take_over(*files)
+        here = _surroundings(settings)
+        if here.asks_authority:
+            done += activate(settings)
+        elif here.certificate_files:
+            done += _take_over(*map(Path, here.certificate_files))
         # What is written while we work is not reported again.
-        if (now := _stamps(files)) == seen:
+        if (now := _stamps(places)) == seen:
             return done
         seen = now
+
+
+def _places(settings: Settings) -> list[Path]:
+    """Where a new certificate shows first."""
+    if settings.tls_mode == "existing":
+        return [Path(settings.tls_certificate), Path(settings.tls_key)]
+    if settings.tls_mode == "acme":
+        staging = acme.staging(settings.server_name)
+        return [*acme.certbots_files(settings), staging, staging / "job.json"]
+    return []
 
 
 def lacks_certificate(settings: Settings) -> bool:
@@ -564,7 +573,11 @@ def activate(settings: Settings) -> list[str]:
         )
     if not apache.running():
         return []  # it takes the certificate along when it starts
-    _reload_apache()
+    # Once is enough: with that line each certificate would be followed by another.
+    defines = _read(paths.APACHE_DEFINES)
+    if (once := defines.replace(render.ASK_ANEW, "")) != defines:
+        replace_file(paths.APACHE_DEFINES, once)
+    _reload_apache(directly=True)
     return [settings.server_name]
 
 
@@ -584,7 +597,7 @@ def _take_over(certificate: Path, key: Path) -> list[str]:
                     hint="sudo apache2ctl configtest",
                 )
             if apache.running():
-                _reload_apache()
+                _reload_apache(directly=True)
         replace_file(_APPLIED, json.dumps({**applied, "tls": digest}, indent=1) + "\n", 0o600)
     return [str(certificate)]
 

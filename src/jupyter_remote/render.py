@@ -20,6 +20,9 @@ from .settings import Settings, size_in_bytes
 #: from boot to boot, and that is no reason to render anew.
 _STEP = 64 << 20
 
+#: The line of Apache's definitions with which it asks for a certificate although it has one.
+ASK_ANEW = "Define JUPYTER_REMOTE_ACME_ANEW\n"
+
 _environment = jinja2.Environment(
     loader=jinja2.PackageLoader("jupyter_remote"),
     undefined=jinja2.StrictUndefined,
@@ -88,7 +91,7 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         "server_name": settings.server_name or machine.name,
         "acme_names": " ".join(acme.names(settings)) if machine.asks_authority else "",
         "acme_contact": acme.contact(settings),
-        "acme_anew": machine.asks_anew,
+        "acme_anew": ASK_ANEW if machine.asks_anew else "",
         "hsts": machine.hsts,
         "watched": [watched for watched in map(_watchable, _watched(settings, machine)) if watched],
     }
