@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
             return 0
         host.require(*host.PACKAGES.keys() - set(vm.PROGRAMS), *host.FILES)
         for suite in chosen:
-            for layer in ("plain", "box"):
+            for layer in ("plain", "box", "pebble"):
                 layers.ensure(suite, layer)
             say(f"building the package for {suite}, unless it is there")
             deb = installed.deb(suite, build="--no-build" not in arguments)

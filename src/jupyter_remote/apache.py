@@ -94,15 +94,23 @@ def configtest() -> ConfigError | None:
     return ConfigError("", text or "apache2ctl configtest fails without a word")
 
 
-def reload() -> None:
+def reload(*, directly: bool = False) -> None:
     """Let the running Apache take over its configuration without dropping a connection.
 
+    :param directly: not by systemd, which does the same for those alone who could do anything (CAP_SYS_ADMIN).
     :raises ProcessFailed: it refused.
     """
-    if machine.has_systemd():
+    if machine.has_systemd() and not directly:
         systemd.reload(_UNIT)
     else:
         run("apache2ctl", "graceful")
+
+
+def workers() -> set[str]:
+    """The process ids of the running Apache's workers."""
+    main = systemd.properties(_UNIT, "MainPID")["MainPID"] if machine.has_systemd() else ""
+    which = ("-P", main) if main else ("-x", "apache2")
+    return set(run("pgrep", *which, check=False).stdout.split())
 
 
 def is_enabled(kind: str, name: str) -> bool:
@@ -142,9 +150,13 @@ def enabled_modules() -> set[str]:
     return {path.stem for path in _MODS_ENABLED.glob("*.load")}
 
 
-def needed_modules(https: bool) -> list[str]:
+def needed_modules(https: bool, acme: bool = False) -> list[str]:
     """The modules that our files use, those that others depend on first."""
-    return ["alias", "headers", "proxy", "proxy_http", *(["socache_shmcb", "ssl"] if https else [])]
+    return [
+        *("alias", "headers", "proxy", "proxy_http"),
+        *(["socache_shmcb", "ssl"] if https else []),
+        *(["md"] if acme else []),
+    ]
 
 
 def directives(*extra: str) -> list[Directive]:
@@ -203,6 +215,24 @@ def https_names(config: list[Directive]) -> list[str]:
     ]
     bare = [re.sub(r"^https://|:\d+$", "", word) for word in words]
     return list(dict.fromkeys(name for name in bare if settings.is_host_name(name)))
+
+
+def plain_sites(config: list[Directive]) -> list[str]:
+    """Files with a site that has pages of its own on plain http; Debian's start page is none."""
+    found = set()
+    for one in config:
+        if one.is_ours or not (one.vhost == "" or re.search(r":80\b|:\*", one.vhost)):
+            continue
+        name, words = one.name.lower(), one.arguments.replace('"', "").split()
+        pages = _listed(Path(words[0])) if name == "documentroot" and words else []
+        passed_on = one.vhost and name in ("proxypass", "proxypassmatch", "alias", "rewriterule")
+        if passed_on or any(page.name != "index.html" for page in pages):
+            found.add(one.file)
+    return sorted(found)
+
+
+def _listed(directory: Path) -> list[Path]:
+    return list(directory.iterdir()) if directory.is_dir() else []
 
 
 _BY_PREFIX = {

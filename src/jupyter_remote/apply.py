@@ -19,31 +19,20 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import accounts, apache, checks, machine, paths, render, systemd, tls
+from . import accounts, acme, apache, checks, machine, paths, render, systemd, tls
 from .accounts import Account
 from .machine import Machine
-from .run import EX_CANTCREAT, EX_NOPERM, EX_TEMPFAIL, EX_UNAVAILABLE, Mistake, ProcessFailed, die, say
+from .run import EX_CANTCREAT, EX_NOPERM, EX_TEMPFAIL, EX_UNAVAILABLE, Finding, Mistake, ProcessFailed, die, say
 from .settings import Settings
 from .transaction import Transaction
 from .transaction import replace as replace_file
 
 _APPLIED = paths.STATE_DIR / "applied.json"
 _CONFFILES = (apache.CONF_AVAILABLE, Path("/etc/apache2/sites-available/jupyter-remote.conf"))
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that needs the administrator: what, and the command that mends it."""
-
-    what: str
-    hint: str
-
-    def __str__(self) -> str:
-        return f"{self.what}\n  {self.hint}"
 
 
 @dataclass
@@ -108,7 +97,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
         die(taken.what, hint=taken.hint, code=EX_UNAVAILABLE)
     for directory in (paths.STATE_DIR, paths.SYSTEM_UNITS):
         checks.space_for(directory)
-    here = replace(machine.this(), apache_group=_apache_group(), site_names=_site_names(settings))
+    here = _surroundings(settings)
     files = render.render(settings, owner, here)
     pair = _certificate(settings, here)
 
@@ -129,9 +118,12 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
             now["password"] = _digest(_read(paths.PASSWORD_HASH))
             now["second factor"] = _digest(_read(paths.SECOND_FACTOR))
             now.update({str(path): _digest(_read(path)) for path in _CONFFILES})
-            now["modules"] = _modules_in_use(settings)
+            if here.asks_authority:
+                known = {*_read(paths.ACME_NAMES).split(), settings.server_name}
+                replace_file(paths.ACME_NAMES, "".join(f"{name}\n" for name in sorted(known)))
+            now["modules"] = _modules_in_use(settings, here)
             outcome.changed = sorted(name for name in now if now[name] != before.get(name))
-            apache_done = _apply_apache(settings, outcome, transaction)
+            apache_done = _apply_apache(settings, here, outcome, transaction)
             if systemd.running():
                 _apply_units(outcome, owner, installing)
     except OSError as error:
@@ -170,15 +162,46 @@ def check(settings: Settings) -> Account:
 
 
 def _certificate(settings: Settings, here: Machine) -> tls.Pair | None:
+    """What our vhost serves; with an authority's it is what serves until the first one has come."""
     if settings.tls_mode == "none":
         return None
-    if settings.tls_mode == "existing":
-        return tls.existing(Path(settings.tls_certificate), Path(settings.tls_key))
+    if here.certificate_files:
+        return tls.existing(*map(Path, here.certificate_files))
     own = paths.TLS_DIR / "self-signed"
     paths.TLS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     pair = tls.self_signed(own, render.server_names(settings, here), here.addresses)
     replace_file(paths.CA_CERTIFICATE, tls.ca_certificate(own))
     return pair
+
+
+def _surroundings(settings: Settings) -> Machine:
+    """This machine, and where the certificate comes from: it depends on what else is on it."""
+    here = replace(machine.this(), apache_group=_apache_group())
+    if settings.tls_mode == "none":
+        return here
+    config = apache.directives() if apache.installed() and not apache.configtest() else []
+    here = replace(here, site_names=tuple(apache.https_names(config)))
+    own_site = wants_own_site(settings, config)
+    files: tuple[Path, Path] | None = None
+    if settings.tls_mode == "existing":
+        files = Path(settings.tls_certificate), Path(settings.tls_key)
+    elif settings.tls_mode == "acme" and own_site:
+        files = acme.certbots(settings)
+    asks = settings.tls_mode == "acme" and own_site and not files
+    may_bind = own_site and settings.tls_hsts == "auto" and not apache.plain_sites(config)
+    return replace(
+        here,
+        certificate_files=files and (str(files[0]), str(files[1])),
+        asks_authority=asks,
+        asks_anew=asks and acme.is_from_another(settings),
+        hsts=may_bind and (asks or (files is not None and tls.is_trusted(files[0], settings.server_name or here.name))),
+    )
+
+
+def wants_own_site(settings: Settings, config: list[apache.Directive]) -> bool:
+    """Whether Jupyter has an https vhost of its own, or is in the administrator's."""
+    wanted = settings.apache_mode == "site" or (settings.apache_mode == "auto" and not apache.https_vhosts(config))
+    return settings.tls_mode != "none" and wanted
 
 
 def _apache_group() -> str:
@@ -187,12 +210,6 @@ def _apache_group() -> str:
     except KeyError:
         return "root"
     return "www-data"
-
-
-def _site_names(settings: Settings) -> tuple[str, ...]:
-    if settings.tls_mode == "none" or not apache.installed() or apache.configtest():
-        return ()
-    return tuple(apache.https_names(apache.directives()))
 
 
 def public_name(settings: Settings) -> str:
@@ -226,7 +243,7 @@ def _applied() -> dict[str, str]:
 # --- Apache ----------------------------------------------------------------------------------------
 
 
-def _apply_apache(settings: Settings, outcome: Outcome, transaction: Transaction) -> bool:
+def _apply_apache(settings: Settings, here: Machine, outcome: Outcome, transaction: Transaction) -> bool:
     """Enable what is needed, check, reload; True when Apache follows the settings."""
 
     def finding(what: str, hint: str) -> bool:
@@ -248,8 +265,7 @@ def _apply_apache(settings: Settings, outcome: Outcome, transaction: Transaction
             f"Mend it, check with: sudo apache2ctl configtest — {again}",
         )
 
-    https = settings.tls_mode != "none"
-    if not _enable_modules(https, outcome, transaction):
+    if not _enable_modules(settings, here, outcome, transaction):
         return False
 
     config = apache.directives() if not broken else []
@@ -259,8 +275,7 @@ def _apply_apache(settings: Settings, outcome: Outcome, transaction: Transaction
         _switch("site", False, transaction)
         return finding(taken.what, taken.hint)
 
-    others = apache.https_vhosts(config)
-    own_site = https and (settings.apache_mode == "site" or (settings.apache_mode == "auto" and not others))
+    own_site = wants_own_site(settings, config)
     for kind, wanted in (("conf", True), ("site", own_site)):
         if wanted and apache.was_switched_off(kind, "jupyter-remote"):
             finding(
@@ -283,36 +298,53 @@ def _apply_apache(settings: Settings, outcome: Outcome, transaction: Transaction
     if not apache.running():
         return finding("Apache is stopped.", f"sudo systemctl start apache2 — {again}")
     ours = {"tls", "modules", str(paths.APACHE_DEFINES), *map(str, _CONFFILES), "apache"}
-    if ours.intersection(outcome.changed):
-        try:
-            apache.reload()
-        except ProcessFailed as failed:
-            die(
-                f"Apache could not load the new configuration; the old one is back. {failed.output.strip()}",
-                hint="sudo systemctl status apache2",
-                code=EX_UNAVAILABLE,
-            )
+    # A reload puts a new certificate to use, and after a failure makes Apache ask again at once.
+    waiting = here.asks_authority and (acme.is_ready(settings.server_name) or acme.job(settings.server_name).errors)
+    if waiting or ours.intersection(outcome.changed):
+        _reload_apache()
+        if here.asks_authority and {"apache", "modules"}.intersection(outcome.changed):
+            # The first time that a running Apache has mod_md it does nothing with it but look whether it could
+            # (mod_md.c: dry_run); it asks for certificates from the next reload on.
+            _reload_apache()
         outcome.restarted.append("apache2 (reloaded)")
     return True
 
 
+def _reload_apache(*, directly: bool = False) -> None:
+    """Returns when the new configuration is in use: a reload that is asked for during another is lost."""
+    before = apache.workers()
+    try:
+        apache.reload(directly=directly)
+    except ProcessFailed as failed:
+        die(
+            f"Apache could not load the new configuration; the old one is back. {failed.output.strip()}",
+            hint="sudo systemctl status apache2",
+            code=EX_UNAVAILABLE,
+        )
+    end = time.monotonic() + 10
+    while not apache.workers() - before and time.monotonic() < end:
+        time.sleep(0.05)
+
+
 def modules_to_enable(settings: Settings) -> list[str]:
     """The Apache modules that are needed, off, and safe to switch on."""
-    return _missing_modules(settings.tls_mode != "none", [])
+    return _missing_modules(settings, _surroundings(settings), [])
 
 
-def _modules_in_use(settings: Settings) -> str:
+def _needed_modules(settings: Settings, here: Machine) -> list[str]:
+    return apache.needed_modules(https=settings.tls_mode != "none", acme=here.asks_authority)
+
+
+def _modules_in_use(settings: Settings, here: Machine) -> str:
     """Which of the needed modules are on; the postinst switches some on without reloading Apache."""
     if not apache.installed():
         return ""
-    return " ".join(
-        name for name in apache.needed_modules(settings.tls_mode != "none") if apache.is_enabled("mod", name)
-    )
+    return " ".join(name for name in _needed_modules(settings, here) if apache.is_enabled("mod", name))
 
 
-def _missing_modules(https: bool, findings: list[Finding]) -> list[str]:
+def _missing_modules(settings: Settings, here: Machine, findings: list[Finding]) -> list[str]:
     missing = []
-    for name in apache.needed_modules(https):
+    for name in _needed_modules(settings, here):
         if apache.is_enabled("mod", name):
             continue
         if apache.was_switched_off("mod", name):
@@ -335,9 +367,9 @@ def _missing_modules(https: bool, findings: list[Finding]) -> list[str]:
     return missing
 
 
-def _enable_modules(https: bool, outcome: Outcome, transaction: Transaction) -> bool:
+def _enable_modules(settings: Settings, here: Machine, outcome: Outcome, transaction: Transaction) -> bool:
     unsolved: list[Finding] = []
-    missing = _missing_modules(https, unsolved)
+    missing = _missing_modules(settings, here, unsolved)
     outcome.findings.extend(unsolved)
     if missing:
         enabled_before = apache.enabled_modules()
@@ -394,6 +426,8 @@ def _apply_units(outcome: Outcome, owner: Account, installing: bool) -> None:
         systemd.stop(paths.KERNELS_SLICE)
     if installing or changed & set(map(str, paths.DROPINS)):
         systemd.daemon_reload()
+    if str(paths.CERTIFICATE_DROPIN) in changed and not systemd.is_masked(paths.CERTIFICATE_PATH):
+        systemd.restart(paths.CERTIFICATE_PATH)
     for unit in (paths.SOCKET, paths.KERNEL_SOCKET_UNIT, paths.SERVICE):
         if systemd.is_masked(unit):
             outcome.findings.append(
@@ -465,6 +499,133 @@ def _run_the_old(was_active: bool, outcome: Outcome) -> None:
         systemd.daemon_reload()
         if was_active:
             systemd.start(paths.SOCKET, paths.KERNEL_SOCKET_UNIT, paths.SERVICE)
+
+
+# --- a renewed certificate ---------------------------------------------------------------------------
+
+#: Seconds in which whoever renews a certificate has written all of it.
+_QUIET = 2.0
+_LONGEST_WAIT = 60.0
+
+
+def renew(settings: Settings) -> list[str]:
+    """Put a certificate to use that has been renewed, by Apache or by whoever looks after its files.
+
+    Called when something has changed at the places that are watched. The caller does not hold :func:`lock`.
+
+    :returns: what was taken over; empty when there was nothing new.
+    :raises Mistake: the new certificate cannot be used; the old one stays in service.
+    """
+    places = _places(settings)
+    acme_name = settings.server_name if settings.tls_mode == "acme" else ""
+    seen = _wait_until_quiet(places, enough=lambda: bool(acme_name) and acme.is_ready(acme_name))
+    done: list[str] = []
+    while True:
+        here = _surroundings(settings)
+        if here.asks_authority:
+            done += activate(settings)
+        elif here.certificate_files:
+            done += _take_over(*map(Path, here.certificate_files))
+        # What is written while we work is not reported again.
+        if (now := _stamps(places)) == seen:
+            return done
+        seen = now
+
+
+def _places(settings: Settings) -> list[Path]:
+    """Where a new certificate shows first."""
+    if settings.tls_mode == "existing":
+        return [Path(settings.tls_certificate), Path(settings.tls_key)]
+    if settings.tls_mode == "acme":
+        staging = acme.staging(settings.server_name)
+        return [*acme.certbots_files(settings), staging, staging / "job.json"]
+    return []
+
+
+def lacks_certificate(settings: Settings) -> bool:
+    """Whether Apache is getting a certificate that it does not have: a first one, or one from a new authority."""
+    here = _surroundings(settings)
+    return here.asks_authority and (here.asks_anew or not acme.certificate(settings.server_name))
+
+
+def await_certificate(settings: Settings, seconds: float = 30) -> bool:
+    """Wait until Apache has got the certificate that it lacks and uses it, or has failed to.
+
+    The caller may hold :func:`lock`.
+
+    :returns: whether it is in use.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not acme.job(settings.server_name).errors:
+        # Here and not only in the service that does it otherwise: that one would wait for the lock.
+        activate(settings)
+        if not lacks_certificate(settings):
+            return True
+        time.sleep(0.3)
+    return False
+
+
+def activate(settings: Settings) -> list[str]:
+    """Let Apache use the certificate that it has got, if there is one.
+
+    :returns: its name.
+    :raises Mistake: Apache's configuration has an error, so it was left alone.
+    """
+    if not acme.is_ready(settings.server_name):
+        return []
+    if problem := apache.configtest():
+        die(
+            f"A new certificate is there, but Apache's configuration has an error, so Apache was left alone: {problem}",
+            hint="Mend it, check with: sudo apache2ctl configtest — then: sudo jupyter-remote apply",
+        )
+    if not apache.running():
+        return []  # it takes the certificate along when it starts
+    # Once is enough: with that line each certificate would be followed by another.
+    defines = _read(paths.APACHE_DEFINES)
+    if (once := defines.replace(render.ASK_ANEW, "")) != defines:
+        replace_file(paths.APACHE_DEFINES, once)
+    _reload_apache(directly=True)
+    return [settings.server_name]
+
+
+def _take_over(certificate: Path, key: Path) -> list[str]:
+    pair = tls.existing(certificate, key)
+    digest = _digest(pair.certificate + pair.key)
+    with lock():
+        applied = _applied()
+        if applied.get("tls") == digest:
+            return []
+        with Transaction() as transaction:
+            transaction.write(paths.TLS_DIR / "server.key", pair.key, 0o600)
+            transaction.write(paths.TLS_DIR / "server.crt", pair.certificate, 0o600)
+            if problem := apache.configtest():
+                die(
+                    f"Apache would not accept the new certificate ({problem}). The old one stays.",
+                    hint="sudo apache2ctl configtest",
+                )
+            if apache.running():
+                _reload_apache(directly=True)
+        replace_file(_APPLIED, json.dumps({**applied, "tls": digest}, indent=1) + "\n", 0o600)
+    return [str(certificate)]
+
+
+def _stamps(files: list[Path]) -> list[tuple[str, int, int]]:
+    found = []
+    for path in files:
+        with contextlib.suppress(OSError):
+            facts = path.stat()
+            found.append((str(path.resolve()), facts.st_ino, facts.st_mtime_ns))
+    return found
+
+
+def _wait_until_quiet(files: list[Path], enough: Callable[[], bool] = lambda: False) -> list[tuple[str, int, int]]:
+    """A certificate and its key are two files, written one after the other."""
+    seen, quiet_since, end = _stamps(files), time.monotonic(), time.monotonic() + _LONGEST_WAIT
+    while not enough() and time.monotonic() < min(quiet_since + _QUIET, end):
+        time.sleep(0.1)
+        if (now := _stamps(files)) != seen:
+            seen, quiet_since = now, time.monotonic()
+    return seen
 
 
 # --- is it there? ----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from pathlib import Path
 from . import (
     __version__,
     accounts,
+    acme,
     apply,
     configfile,
     configure,
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     # For the package's own scripts; not shown in --help.
     add("configure", _configure)
     add("modules", _modules)
+    add("renew", _renew)
     add("unconfigure", _unconfigure)
     add("suggest-owner", _suggest_owner)
     kernels.add_parser(commands)
@@ -188,6 +190,8 @@ def _url(arguments: argparse.Namespace) -> int:
     elif link:
         print(link)
         say("This link logs in once, within the next 10 minutes.")
+        if current.tls_mode == "self-signed":
+            say("A browser warns until it trusts this machine: sudo jupyter-remote status")
     else:
         print(address)
     return 0
@@ -388,7 +392,23 @@ def _try(before: str, after: str) -> int:
             )
         raise
     _report(outcome)
+    if not outcome.findings and "apache2 (reloaded)" in outcome.restarted:
+        _report_first_certificate(wanted)
     return EX_UNAVAILABLE if outcome.findings else 0
+
+
+def _report_first_certificate(wanted: settings.Settings) -> None:
+    """With an authority: wait for its answer to the new settings, which takes seconds when all is well."""
+    if not apply.lacks_certificate(wanted):
+        return
+    say(f"Asking {wanted.tls_acme_directory} for a certificate …")
+    if apply.await_certificate(wanted):
+        apply.apply(wanted)  # it is not asked for anew any more
+        say(f"The certificate for {', '.join(acme.names(wanted))} is in use.")
+    elif finding := acme.finding(wanted):
+        say(f"Needs attention: {finding}\n  Until then the certificate that was there before serves.")
+    else:
+        say("It has not come yet; the one that was there before serves until then. To see: sudo jupyter-remote status")
 
 
 def _run(_: argparse.Namespace) -> int:
@@ -423,6 +443,12 @@ def _modules(_: argparse.Namespace) -> int:
         missing = apply.modules_to_enable(configure.current())
         apache.remember_enabled(set(missing))
     print("\n".join(missing))
+    return 0
+
+
+def _renew(_: argparse.Namespace) -> int:
+    for taken in apply.renew(configure.current()):
+        say(f"The new certificate {taken} is in use.")
     return 0
 
 

@@ -20,6 +20,7 @@ _SETTINGS = {
     "server-name": "server_name",
     "base-url": "base_url",
     "tls": "tls.mode",
+    "acme-email": "tls.acme_email",
     "certificate": "tls.certificate",
     "key": "tls.key",
 }

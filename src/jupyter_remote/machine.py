@@ -18,7 +18,9 @@ class Machine:
     """Names without duplicates, best first; addresses as text, IPv4 first; the group that Apache runs as.
 
     ``site_names`` are those of the https vhosts that an administrator has made. ``memory`` is in bytes; 0 when
-    it is not known.
+    it is not known. ``certificate_files`` are those that somebody else looks after, ``asks_authority`` says that
+    Apache itself gets the certificate, ``asks_anew`` that it shall not wait for the old one's end, and ``hsts`` that
+    browsers may be told to come by https alone.
     """
 
     names: tuple[str, ...]
@@ -26,6 +28,10 @@ class Machine:
     apache_group: str = "www-data"
     site_names: tuple[str, ...] = ()
     memory: int = 0
+    certificate_files: tuple[str, str] | None = None
+    asks_authority: bool = False
+    asks_anew: bool = False
+    hsts: bool = False
 
     @property
     def name(self) -> str:

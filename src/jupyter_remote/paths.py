@@ -21,6 +21,11 @@ APACHE_DEFINES = RENDERED / "apache-defines.conf"
 TLS_DIR = STATE_DIR / "tls"
 #: Readable by everybody: it is what a browser is told to trust.
 CA_CERTIFICATE = STATE_DIR / "ca.crt"
+#: Names that Apache has been told to get certificates for, one a line: a purge takes these away and no others.
+ACME_NAMES = STATE_DIR / "acme-names"
+#: Where Apache's mod_md keeps certificates. Each group in it has a directory for each certificate; "staging" is
+#: written by Apache's workers, the others by root.
+MD_STORE = Path("/etc/apache2/md")
 #: Apache modules that we enabled, one a line: only these may be disabled again.
 ENABLED_MODULES = STATE_DIR / "apache-modules"
 #: What debconf answered last time, so that only a *changed* answer overrules config.toml.
@@ -44,12 +49,15 @@ KERNELS_SLICE = "jupyter-remote-kernels.slice"
 #: Where the dashes of that name put it.
 SLICE = "jupyter-remote.slice"
 CONDA_SERVICE = "jupyter-remote-conda.service"
+#: Watches for certificates that were renewed; takes them over.
+CERTIFICATE_PATH = "jupyter-remote-certificate.path"
 SYSTEM_UNITS = Path("/etc/systemd/system")
 SERVICE_DROPIN = SYSTEM_UNITS / f"{SERVICE}.d" / "50-owner.conf"
 SOCKET_DROPIN = SYSTEM_UNITS / f"{SOCKET}.d" / "50-owner.conf"
 KERNEL_SOCKET_DROPIN = SYSTEM_UNITS / f"{KERNEL_SOCKET_UNIT}.d" / "50-owner.conf"
 KERNEL_SERVICE_DROPIN = SYSTEM_UNITS / f"{KERNEL_SERVICE}.d" / "50-owner.conf"
-DROPINS = (SERVICE_DROPIN, SOCKET_DROPIN, KERNEL_SOCKET_DROPIN, KERNEL_SERVICE_DROPIN)
+CERTIFICATE_DROPIN = SYSTEM_UNITS / f"{CERTIFICATE_PATH}.d" / "50-watched.conf"
+DROPINS = (SERVICE_DROPIN, SOCKET_DROPIN, KERNEL_SOCKET_DROPIN, KERNEL_SERVICE_DROPIN, CERTIFICATE_DROPIN)
 
 
 @dataclass(frozen=True)

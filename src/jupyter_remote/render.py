@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from . import paths
+from . import acme, paths
 from .accounts import Account
 from .machine import Machine
 from .settings import Settings, size_in_bytes
@@ -19,6 +19,9 @@ from .settings import Settings, size_in_bytes
 #: A part of the machine's memory is rounded down to this, in bytes: what the machine has differs a little
 #: from boot to boot, and that is no reason to render anew.
 _STEP = 64 << 20
+
+#: The line of Apache's definitions with which it asks for a certificate although it has one.
+ASK_ANEW = "Define JUPYTER_REMOTE_ACME_ANEW\n"
 
 _environment = jinja2.Environment(
     loader=jinja2.PackageLoader("jupyter_remote"),
@@ -86,6 +89,11 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         # them the owner's cookies. Root's directory is nobody else's.
         "backend": f"unix:{paths.HTTP_SOCKET}|http://localhost",
         "server_name": settings.server_name or machine.name,
+        "acme_names": " ".join(acme.names(settings)) if machine.asks_authority else "",
+        "acme_contact": acme.contact(settings),
+        "acme_anew": ASK_ANEW if machine.asks_anew else "",
+        "hsts": machine.hsts,
+        "watched": [watched for watched in map(_watchable, _watched(settings, machine)) if watched],
     }
     return {
         paths.SERVER_JSON: json.dumps(server, indent=2) + "\n",
@@ -94,7 +102,22 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         paths.SOCKET_DROPIN: _template("socket-owner.conf.j2", values),
         paths.KERNEL_SERVICE_DROPIN: _template("kernel-owner.conf.j2", values),
         paths.KERNEL_SOCKET_DROPIN: _template("kernel-socket-owner.conf.j2", values),
+        paths.CERTIFICATE_DROPIN: _template("certificate-watched.conf.j2", values),
     }
+
+
+def _watched(settings: Settings, machine: Machine) -> tuple[str, ...]:
+    if machine.asks_authority:
+        return (str(acme.staging(settings.server_name)),)
+    return machine.certificate_files or ()
+
+
+def _watchable(path: str) -> str:
+    """*path* as a unit's PathChanged= has it, which knows no quotes; empty for the rare one that cannot be written.
+
+    Such a file is looked at once a day.
+    """
+    return "" if path.endswith(("\\", " ")) or not path.isprintable() else path.replace("%", "%%")
 
 
 def _template(name: str, values: dict[str, object]) -> str:

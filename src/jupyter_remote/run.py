@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -49,6 +50,17 @@ class Mistake(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}\n  {self.hint}" if self.hint else self.what
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that needs the administrator: what, and the command that mends it."""
+
+    what: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  {self.hint}"
 
 
 def die(what: str, *, hint: str = "", code: int = EX_CONFIG) -> NoReturn:

@@ -19,6 +19,9 @@ from .run import EX_CONFIG, EX_DATAERR, Mistake, die
 
 Scalar = str | int | list[str]
 
+#: Where certificates are asked for, without another word (https://letsencrypt.org/getting-started/).
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+
 
 class Refused(ValueError):
     """A value that a key does not take; ``guess`` is the nearest value that it would take, or empty."""
@@ -95,6 +98,14 @@ def is_host_name(text: str) -> bool:
     return 0 < len(text) <= 253 and all(map(_LABEL.fullmatch, text.split(".")))
 
 
+def is_public_name(text: str) -> bool:
+    """Whether a certificate authority may know *text*: a name with a domain, no address, not this network's alone."""
+    labels = text.split(".")
+    return (
+        is_host_name(text) and len(labels) > 1 and not labels[-1].isdigit() and labels[-1] not in ("local", "localhost")
+    )
+
+
 def _host(value: object) -> str:
     allowed = "a host name such as lab.example.org (letters, digits, - and .), without https:// or a port"
     text = _text(value, allowed)
@@ -134,6 +145,28 @@ def _path(value: object) -> str:
     text = _text(value, allowed)
     if text and (not text.startswith("/") or ".." in text.split("/") or len(text.encode()) > 4095):
         raise Refused(allowed)
+    return text
+
+
+# What stands in Apache's configuration is made of letters that mean nothing to it.
+_DIRECTORY_URL = re.compile(r"https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]{0,500})?")
+
+
+def _acme_directory(value: object) -> str:
+    allowed = "the https:// address of a certificate authority's ACME directory"
+    text = _text(value, allowed)
+    if not _DIRECTORY_URL.fullmatch(text):
+        secure = re.sub(r"^(http://)?", "https://", text)
+        raise Refused(allowed, secure if _DIRECTORY_URL.fullmatch(secure) else LETS_ENCRYPT)
+    return text
+
+
+def _email(value: object) -> str:
+    allowed = "an e-mail address such as alice@example.org"
+    text = _text(value, allowed)
+    user, at, host = text.partition("@")
+    if text and not (at and re.fullmatch(r"[A-Za-z0-9._+-]{1,64}", user) and is_host_name(host)):
+        raise Refused(allowed, text.strip().removeprefix("mailto:") if "@" in text and _is_plain(text) else "")
     return text
 
 
@@ -302,12 +335,32 @@ KEYS: dict[str, Key] = {
         Key(
             "tls.mode",
             "self-signed",
-            "https: our own certificate, one that is on this machine already, or none at all\n"
-            "(only behind another proxy on this machine that does https).",
-            _one_of("self-signed", "existing", "none"),
+            "https: our own certificate, one that Apache gets from a certificate authority (ACME, Let's\n"
+            "Encrypt) for server_name, one that is on this machine already, or none at all (only behind\n"
+            "another proxy on this machine that does https).",
+            _one_of("self-signed", "acme", "existing", "none"),
         ),
         Key("tls.certificate", "", 'For mode = "existing": the certificate with its chain, PEM.', _path),
         Key("tls.key", "", 'For mode = "existing": its private key, PEM, without a passphrase.', _path),
+        Key(
+            "tls.acme_email",
+            "",
+            'For mode = "acme": where the authority writes to. Empty: root at server_name.',
+            _email,
+        ),
+        Key(
+            "tls.acme_directory",
+            LETS_ENCRYPT,
+            'For mode = "acme": the authority. With this mode its terms of service are accepted.',
+            _acme_directory,
+        ),
+        Key(
+            "tls.hsts",
+            "auto",
+            "Tell browsers to come by https alone (HSTS): auto, from our own vhost with a certificate that\n"
+            "is trusted, when no plain http site is on this Apache; or off.",
+            _one_of("auto", "off"),
+        ),
         Key(
             "apache.mode",
             "auto",
@@ -389,6 +442,9 @@ class Settings:
     tls_mode: str = "self-signed"
     tls_certificate: str = ""
     tls_key: str = ""
+    tls_acme_email: str = ""
+    tls_acme_directory: str = LETS_ENCRYPT
+    tls_hsts: str = "auto"
     apache_mode: str = "auto"
     kernels_cull_idle: int = 0
     kernels_memory_limit: str = "90%"
@@ -489,6 +545,14 @@ def _check_together(settings: Settings) -> None:
             f'tls.mode is "existing", but {missing} is not set.',
             hint="Set all three at once: sudo jupyter-remote config set "
             "tls.certificate /path/cert.pem tls.key /path/key.pem tls.mode existing",
+        )
+    if settings.tls_mode == "acme" and not is_public_name(settings.server_name):
+        name = settings.server_name
+        die(
+            f'tls.mode is "acme", but server_name {f"{name} is no name" if name else "is not set:"} '
+            f"{'that a certificate authority knows' if name else 'a certificate is for a public name'}.",
+            hint="Both at once, with the name that browsers use: "
+            "sudo jupyter-remote config set server_name lab.example.org tls.mode acme",
         )
 
 

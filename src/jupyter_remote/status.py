@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from . import __version__, accounts, apache, apply, password, paths, render, secondfactor, systemd, tls
-from .apply import Finding
-from .run import Mistake, ProcessFailed
+from . import __version__, accounts, acme, apache, apply, password, paths, render, secondfactor, systemd, tls
+from .run import Finding, Mistake, ProcessFailed
 from .settings import Settings
 
 
@@ -27,6 +27,11 @@ class Status:
     apache: str
     certificate: str
     fingerprint: str
+    #: whether programs on this machine trust what Apache shows; None when it shows nothing
+    trusted: bool | None
+    #: how a browser is told to trust this machine's own authority, and by what it is recognised
+    trust: str
+    authority_fingerprint: str
     password: str
     second_factor: str
     conda: str
@@ -51,7 +56,8 @@ def collect(settings: Settings) -> Status:
     locked = password.is_locked()
     if locked:
         findings.append(Finding("No password is set, so nobody can log in with one.", "sudo jupyter-remote password"))
-    certificate, fingerprint = _certificate(settings, findings)
+    certificate = _certificate(settings, findings)
+    trust, authority = _own_authority(settings)
     kernels, kernels_memory = _kernels(findings)
     web = _apache(settings, findings)
     if server == "running" and web == "running" and (problem := apply.unreachable(settings, seconds=1)):
@@ -66,8 +72,11 @@ def collect(settings: Settings) -> Status:
         kernels=kernels,
         kernels_memory_bytes=kernels_memory,
         apache=web,
-        certificate=certificate,
-        fingerprint=fingerprint,
+        certificate=certificate.what,
+        fingerprint=certificate.fingerprint,
+        trusted=certificate.trusted,
+        trust=trust,
+        authority_fingerprint=authority,
         conda=_conda(findings),
         password={True: "not set", False: "set", None: "not visible (needs sudo)"}[locked],
         second_factor="on: a code after the password" if secondfactor.is_on() else "off",
@@ -136,18 +145,131 @@ def _apache(settings: Settings, findings: list[Finding]) -> str:
     return "masked" if apache.masked() else "stopped"
 
 
-def _certificate(settings: Settings, findings: list[Finding]) -> tuple[str, str]:
+@dataclass(frozen=True)
+class _Certificate:
+    what: str
+    fingerprint: str = ""
+    trusted: bool | None = None
+
+
+def _certificate(settings: Settings, findings: list[Finding]) -> _Certificate:
+    """What Apache shows to browsers, and what is wrong with it."""
     if settings.tls_mode == "none":
-        return "none: https is another proxy's job", ""
-    if os.geteuid() != 0:
-        return f"{settings.tls_mode} (details need sudo)", ""
+        return _Certificate("none: https is another proxy's job. Plain http is for this machine alone")
+    name = apply.public_name(settings)
+    shown = tls.served(name)
+    theirs = _administrators_vhost() if shown else ""
+    if settings.tls_mode != "self-signed" and theirs:
+        findings.append(
+            Finding(
+                f"{theirs} has Jupyter in it, and its certificate is used, "
+                f"so tls.mode {settings.tls_mode} has nothing to do.",
+                "As you want it? sudo jupyter-remote config unset tls.mode — "
+                "or a vhost of our own beside it: sudo jupyter-remote config set apache.mode site",
+            )
+        )
+    text = shown.certificate if shown else _on_disk(findings)
+    if not text:
+        return _Certificate(f"{settings.tls_mode} (details need sudo)" if os.geteuid() else "missing")
+    ends, maker, fingerprint = tls.expiry(text), tls.issuer(text), tls.fingerprint(text)
+    ours = maker.startswith(tls.OWN_AUTHORITY)
+    if theirs:
+        what = f"that of {theirs}, by {maker}, until {ends}"
+    else:
+        what = f"{settings.tls_mode}{'' if ours else f', by {maker}'}, until {ends}"
+        if settings.tls_mode == "acme":
+            what = "acme: this machine's own, until the first has come" if ours else what
+            _acme(settings, ours, ends, findings)
+        elif settings.tls_mode == "existing":
+            _existing(settings, ends, findings)
+    if shown and not ours:
+        _validity(shown, settings, ends, findings)
+        if not theirs and not tls.is_for(text, name):
+            findings.append(
+                Finding(
+                    f"The certificate is not for {name}, so browsers warn.",
+                    "Set the name that it is for: sudo jupyter-remote config set server_name NAME",
+                )
+            )
+    return _Certificate(what, fingerprint, not shown.problem if shown else None)
+
+
+def _administrators_vhost() -> str:
+    """Whose https vhost Jupyter is in, when it has none of its own."""
+    if not apache.installed() or apache.is_enabled("site", "jupyter-remote"):
+        return ""
     try:
-        text = (paths.TLS_DIR / "server.crt").read_text()
-        until = tls.expiry(text)
-    except (OSError, ProcessFailed):
+        files = apache.https_vhosts(apache.directives())
+    except ProcessFailed:  # not root, who alone can read keys; or broken
+        files = []
+    return f"the https vhost of {files[0]}" if files else "another https vhost"
+
+
+def _on_disk(findings: list[Finding]) -> str:
+    """Apache does not run: what it would show."""
+    if os.geteuid() != 0:
+        return ""
+    try:
+        return (paths.TLS_DIR / "server.crt").read_text()
+    except OSError:
         findings.append(Finding("There is no certificate yet.", "sudo jupyter-remote apply"))
-        return "missing", ""
-    return f"{settings.tls_mode}, until {until}", tls.fingerprint(text)
+        return ""
+
+
+def _acme(settings: Settings, ours: bool, ends: str, findings: list[Finding]) -> None:
+    serves = "This machine's own certificate serves" if ours else f"The old certificate serves until {ends}"
+    if acme.certbots(settings):
+        return  # it is used, and none is asked for
+    try:
+        if problem := acme.finding(settings):
+            findings.append(Finding(f"{problem.what} {serves}.", problem.hint))
+        elif ours:
+            findings.append(
+                Finding(
+                    f"The authority's certificate has not come yet. {serves}.",
+                    "Wait a minute; then: sudo jupyter-remote apply",
+                )
+            )
+    except PermissionError:
+        if ours:
+            findings.append(
+                Finding(f"The authority's certificate has not come yet. {serves}.", "sudo jupyter-remote status")
+            )
+
+
+def _existing(settings: Settings, ends: str, findings: list[Finding]) -> None:
+    if os.geteuid() != 0:
+        return
+    try:
+        tls.existing(Path(settings.tls_certificate), Path(settings.tls_key))
+    except Mistake as mistake:
+        findings.append(Finding(f"{mistake.what} The old certificate serves, until {ends}.", mistake.hint))
+
+
+def _validity(shown: tls.Served, settings: Settings, ends: str, findings: list[Finding]) -> None:
+    """What a browser would complain of, where its own trust is not the question."""
+    if shown.code == acme.NOT_YET_VALID:
+        findings.append(
+            Finding("The certificate is not valid yet by this machine's clock, which may be wrong.", acme.CLOCK_HINT)
+        )
+    elif shown.code == acme.EXPIRED:
+        how = {
+            "acme": "See why no new one has come, above; the clock may be wrong: timedatectl",
+            "existing": "Renew it; it is taken over by itself.",
+        }
+        findings.append(
+            Finding(f"The certificate has expired on {ends}.", how.get(settings.tls_mode, "Renew it; or: timedatectl"))
+        )
+
+
+def _own_authority(settings: Settings) -> tuple[str, str]:
+    if settings.tls_mode != "self-signed":
+        return "", ""
+    try:
+        fingerprint = tls.fingerprint(paths.CA_CERTIFICATE.read_text())
+    except (OSError, ProcessFailed):
+        return "", ""
+    return f"import {paths.CA_CERTIFICATE} into the browser (docs/https.md, man jupyter-remote)", fingerprint
 
 
 def as_text(status: Status) -> str:
@@ -161,6 +283,8 @@ def as_text(status: Status) -> str:
         ("Apache", status.apache),
         ("Certificate", status.certificate),
         ("SHA-256", status.fingerprint and _in_two_lines(status.fingerprint)),
+        ("To trust it", status.trust),
+        ("Its SHA-256", status.authority_fingerprint and _in_two_lines(status.authority_fingerprint)),
         ("Password", status.password),
         ("2nd factor", status.second_factor),
         ("Conda", status.conda),

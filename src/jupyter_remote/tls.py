@@ -10,8 +10,11 @@ is ever stolen, nobody can use it against the laptop's other connections.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
+import socket
+import ssl
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +27,9 @@ from .run import ProcessFailed, die, run
 _LEAF_DAYS = 365
 _RENEW_SECONDS = 60 * 86400
 _CA_DAYS = 3650
+
+#: How our own authorities' names begin. Apache's site looks for it too.
+OWN_AUTHORITY = "jupyter-remote on "
 
 #: A machine's own address may change within these without a new CA (RFC 1918, 3927, 4193, 4291).
 _PRIVATE = (
@@ -120,6 +126,67 @@ def ca_certificate(directory: Path) -> str:
     return (directory / "ca.crt").read_text()
 
 
+def is_trusted(certificate: Path, name: str) -> bool:
+    """Whether programs on this machine would trust it, with the chain that is in its file, for that name."""
+    return not run(
+        "openssl", "verify", "-verify_hostname", name, "-untrusted", certificate, certificate, check=False
+    ).returncode
+
+
+@dataclass(frozen=True)
+class Served:
+    """A certificate as visitors get it. *problem* is why this machine does not trust it, *code* OpenSSL's number."""
+
+    certificate: str
+    problem: str
+    code: int
+
+
+def served(name: str, address: str = "127.0.0.1", port: int = 443) -> Served | None:
+    """What Apache shows to a browser that calls this machine by that name; None when it shows nothing."""
+    problem, code = "", 0
+    try:
+        with contextlib.closing(_handshake(name, address, port, ssl.create_default_context())):
+            pass
+    except ssl.SSLCertVerificationError as refused:
+        problem, code = refused.verify_message, refused.verify_code
+    except OSError:
+        return None
+    anything = ssl.create_default_context()
+    anything.check_hostname = False
+    anything.verify_mode = ssl.CERT_NONE
+    try:
+        with contextlib.closing(_handshake(name, address, port, anything)) as connection:
+            shown = connection.getpeercert(binary_form=True)
+    except OSError:
+        return None
+    return Served(ssl.DER_cert_to_PEM_cert(shown), problem, code) if shown else None
+
+
+def _handshake(name: str, address: str, port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
+    plain = socket.create_connection((address, port), timeout=5)
+    try:
+        return context.wrap_socket(plain, server_hostname=name)
+    except BaseException:
+        plain.close()
+        raise
+
+
+def is_for(certificate: str, name: str) -> bool:
+    """Whether a certificate is for that host name."""
+    said = run("openssl", "x509", "-noout", "-checkhost", name, input=certificate, check=False).stdout
+    return "does match" in said
+
+
+def issuer(certificate: str) -> str:
+    """Who has signed it, by the short name in it."""
+    said = run("openssl", "x509", "-noout", "-issuer", "-nameopt", "multiline,utf8,-esc_msb", input=certificate).stdout
+    fields = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    named = {key.strip(): value.strip() for key, value in fields.items()}
+    text = named.get("organizationName") or named.get("commonName") or "somebody"
+    return "".join(char for char in text if char.isprintable())[:80]
+
+
 def expiry(certificate: str) -> str:
     """When a certificate ends, in openssl's words."""
     return run("openssl", "x509", "-noout", "-enddate", input=certificate).stdout.partition("=")[2].strip()
@@ -162,7 +229,7 @@ def _make_ca(directory: Path, names: Sequence[str], ranges: Sequence[str]) -> No
     config = "\n".join(
         (
             "[req]", "distinguished_name=dn", "prompt=no", "x509_extensions=ext",
-            "[dn]", f"CN=jupyter-remote on {names[0][:40]}",
+            "[dn]", f"CN={OWN_AUTHORITY}{names[0][:40]}",
             "[ext]", "basicConstraints=critical,CA:true,pathlen:0", "keyUsage=critical,keyCertSign,cRLSign",
             "subjectKeyIdentifier=hash", "nameConstraints=critical,@permitted",
             "[permitted]", *permitted, "",

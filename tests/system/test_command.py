@@ -151,27 +151,5 @@ def test_an_old_notebooks_hash_still_opens(box: Box, client: MakeClient) -> None
     assert client(box).try_login("secret")
 
 
-def test_an_existing_certificate_is_served_and_renewed(box: Box) -> None:
-    make = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN={name} -days 90 -keyout /etc/my.key -out /etc/my.crt"
-    served = "echo | openssl s_client -connect localhost:443 2>/dev/null | openssl x509 -noout -subject"
-    box.sh(make.format(name="first.test"))
-    box.sh("jupyter-remote config set tls.certificate /etc/my.crt tls.key /etc/my.key tls.mode existing")
-    assert "first.test" in box.sh(served)
-    box.sh(make.format(name="second.test"))
-    box.sh("systemctl start jupyter-remote-renew.service")
-    assert "second.test" in box.sh(f"sleep 1; {served}")
-    assert "jupyter-remote-renew.timer" in box.sh("systemctl list-timers --all --no-pager")
-
-
-def test_without_tls_only_this_machine_may_come_in(box: Box) -> None:
-    box.sh("jupyter-remote config set tls.mode none")
-    assert "version" in box.sh("curl -sf http://localhost/jupyter/api")
-    assert box.sh(f"curl -s -o /dev/null -w '%{{http_code}}' --interface {box.ip} http://{box.ip}/jupyter/api") == "200"
-    from jupyter_remote.run import run
-
-    outside = run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://{box.ip}/jupyter/api").stdout
-    assert outside == "403"
-
-
 def test_logs_show_what_the_server_said(box: Box) -> None:
     assert "jupyter" in box.sh("jupyter-remote logs -n 200").lower()

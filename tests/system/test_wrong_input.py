@@ -36,6 +36,7 @@ _WRONG = [
     ({"base-url": "/a/../b"}, "base_url cannot be"),
     ({"server-name": "https://x.test/"}, "Did you mean x.test?"),
     ({"tls": "existing", "certificate": "/none.pem", "key": "/none.key"}, "/none.pem is not there"),
+    ({"tls": "acme"}, "server_name is not set"),
     ({"password": "one", "password-again": "other"}, "not the same"),
 ]
 _RIGHT = {"base-url": "/jupyter", "tls": "self-signed", "server-name": "", "certificate": "", "key": ""}

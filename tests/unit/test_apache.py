@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from jupyter_remote import apache
@@ -91,3 +93,22 @@ def test_https_needs_the_modules_that_others_depend_on_first() -> None:
     assert needed.index("socache_shmcb") < needed.index("ssl")
     assert needed.index("proxy") < needed.index("proxy_http")
     assert "ssl" not in apache.needed_modules(https=False)
+    assert apache.needed_modules(https=True, acme=True)[-2:] == ["ssl", "md"]
+
+
+def test_a_plain_site_with_pages_of_its_own_is_told_from_debians_start_page(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("It works!")
+
+    def found(name: str, arguments: str, vhost: str = "*:80", file: str = "/etc/apache2/sites-enabled/a.conf") -> bool:
+        return bool(apache.plain_sites([apache.Directive(file, 3, name, arguments, vhost)]))
+
+    assert not found("DocumentRoot", str(tmp_path))
+    (tmp_path / "more.html").write_text("mine")
+    assert found("DocumentRoot", f'"{tmp_path}"')
+    assert found("DocumentRoot", str(tmp_path), vhost="")
+    assert not found("DocumentRoot", str(tmp_path), vhost="*:443")
+    assert found("ProxyPass", "/ http://localhost:3000/")
+    assert not found("ProxyPass", "/ http://localhost:3000/", vhost="*:443")
+    # Debian's /icons/ and /javascript/ are no site.
+    assert not found("Alias", "/icons/ /usr/share/apache2/icons/", vhost="")
+    assert not found("DocumentRoot", str(tmp_path), file="/etc/apache2/sites-enabled/jupyter-remote.conf")

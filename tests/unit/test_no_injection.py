@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import example, given, settings
@@ -21,6 +22,8 @@ from jupyter_remote.run import Mistake
 from jupyter_remote.settings import KEYS, Settings, clean, parse
 
 _HERE = Machine(("box.test", "box"), ("10.77.0.5",))
+#: Everything that depends on other things than the settings is rendered too.
+_ASKING = replace(_HERE, asks_authority=True, hsts=True)
 _ALICE = Account("alice", 1000, 1000, Path("/home/alice"), "/bin/bash")
 
 _POISON = st.sampled_from(
@@ -41,7 +44,10 @@ def shape(text: str) -> list[str]:
 
 
 def rendered(wanted: Settings) -> dict[Path, str]:
-    return render.render(wanted, _ALICE, _HERE)
+    if wanted.tls_mode == "acme":
+        return render.render(wanted, _ALICE, _ASKING)
+    files = (wanted.tls_certificate or "/c.pem", wanted.tls_key or "/k.pem") if wanted.tls_mode == "existing" else None
+    return render.render(wanted, _ALICE, replace(_HERE, certificate_files=files))
 
 
 @given(st.dictionaries(st.sampled_from(sorted(KEYS)), _VALUE, max_size=6))
@@ -68,12 +74,16 @@ def test_a_value_is_refused_or_rendered_without_changing_the_shape_of_any_file(
     for path, text in rendered(wanted).items():
         if path == paths.SERVER_JSON:
             assert json.loads(text).keys() == json.loads(reference[path]).keys()
+        elif path == paths.CERTIFICATE_DROPIN:
+            # A path that a unit cannot have is left out.
+            assert set(shape(text)) <= set(shape(reference[path]))
         else:
             assert shape(text) == shape(reference[path])
 
 
 _ALPHABET = {
-    "apache-defines.conf": re.compile(r'Define JUPYTER_REMOTE\w*( "[A-Za-z0-9._~:|/-]*")?|#.*|'),
+    "apache-defines.conf": re.compile(r'Define JUPYTER_REMOTE\w*( "[A-Za-z0-9._~:|/@+ -]*")?|#.*|'),
+    "50-watched.conf": re.compile(r"\[Path\]|PathChanged=/([^%\x00-\x1f]|%%)*|#.*|"),
     "50-owner.conf": re.compile(r'\[(Unit|Service|Socket)\]|[A-Za-z]+=[A-Za-z0-9._/:"~-]*|#.*|'),
 }
 
@@ -133,6 +143,8 @@ def test_what_is_written_to_config_toml_is_read_back_the_same(values: dict[str, 
             continue
     if taken.get("tls.mode") == "existing":
         taken.update({"tls.certificate": "/c.pem", "tls.key": "/k.pem"})
+    if taken.get("tls.mode") == "acme":
+        taken["server_name"] = "lab.test"
     expected = Settings(**{name.replace(".", "_"): value for name, value in taken.items()})  # type: ignore[arg-type]
     assert parse(configfile.fresh(taken)) == expected
     assert parse(configfile.changed(configfile.fresh({}), taken)) == expected

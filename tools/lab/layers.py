@@ -55,6 +55,8 @@ RECIPES = {
         ("apache2", "python3", "sudo"),
         ("useradd --create-home --uid 1001 --shell /bin/bash --comment 'Bob,,,' bob",),
     ),
+    # a certificate authority that speaks ACME; tests bind its programs into their boxes
+    "pebble": Recipe("base", ("pebble",)),
     # where virtual machines take their kernel from
     "kernel": Recipe("base", ("linux-image-cloud-amd64",)),
     "build": Recipe(
