@@ -23,6 +23,9 @@ import websocket
 #: seconds without any answer after which something hangs
 PATIENCE = 120
 
+#: for websockets: what they get is decoded, which finds what is no UTF-8; looking for it before takes 1 s a MB
+QUICK = {"skip_utf8_validation": True}
+
 
 def wait_until(what: Callable[[], Any], why: str) -> Any:
     """The first true answer.
@@ -162,6 +165,7 @@ class Client:
             cookie=cookies,
             origin=origin or f"https://{parts.netloc}",
             timeout=PATIENCE,
+            **QUICK,
         )
 
     def start_kernel(self, name: str | None = None) -> Kernel:
@@ -231,6 +235,7 @@ class Kernel:
     def result(self, request: str) -> Executed:
         """What comes of a request sent before; waits for its end."""
         done = Executed()
+        printed: list[str] = []
         replied = idle = False
         while not (replied and idle):
             message = self.receive()
@@ -239,7 +244,7 @@ class Kernel:
             done.messages.append(message)
             kind, content = message["msg_type"], message["content"]
             if kind == "stream":
-                done.text += content["text"]
+                printed.append(content["text"])
             elif kind == "execute_result":
                 done.value = content["data"]["text/plain"]
             elif kind == "error":
@@ -248,6 +253,7 @@ class Kernel:
                 replied = True
             elif kind == "status":
                 idle = content["execution_state"] == "idle"
+        done.text = "".join(printed)
         return done
 
     def receive(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import websocket
 
-from tests.client import PATIENCE, Client
+from tests.client import PATIENCE, QUICK, Client
 
 #: in the server's environment beside what a test gives
 SOURCES = Path(__file__).resolve().parents[3] / "src"
@@ -76,6 +76,7 @@ class Browser(Client):
             origin=origin or "https://" + self.url.split("/")[2],
             header={"X-Forwarded-Proto": "https"},
             timeout=PATIENCE,
+            **QUICK,
         )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from running import Running
-from soak import soak
+
+from tests.soak import soak, ways
 
 
 def test_twenty_restarts_under_five_kernels_are_not_noticed(make_server: Callable[[], Running]):
     server = make_server().keep_kernels().start().wait_until_ready()
-    tally = soak(server, server.home / "stop", kernels=5, restarts=20)
+    with server.owner() as browser:
+        tally = soak(browser, ways(server), server.home / "stop", kernels=5, restarts=20)
     server.close()
-    assert tally.perfect, tally
+    assert tally.perfect and tally.restarts == 20, tally
+    assert tally.interruptions == 0, tally
