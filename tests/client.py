@@ -136,7 +136,7 @@ class Client:
         shown = self.http.get(page or f"{self.url}/login?link")
         found = re.search(r'name="_xsrf" value="([^"]+)"', shown.text)
         fields = {"link": token, "_xsrf": found.group(1) if found else "", **more.pop("data", {})}
-        return self.http.post(f"{self.url}/login", data=fields, **more)
+        return self.http.post(f"{self.url}/login?link", data=fields, **more)
 
     @property
     def logged_in(self) -> bool:

@@ -94,7 +94,7 @@ def test_the_owner_gets_in_while_others_are_refused(attacked: Running):
     # and there with a login link.
     provoke(attacked, "198.51.100.5")
     with attacked.visitor(address="198.51.100.5") as browser:
-        assert browser.follow(f"{browser.url}/login?token={new_link(attacked)}")
+        assert browser.follow(f"{browser.url}/login?link#token={new_link(attacked)}")
 
 
 def request_with(cookie: str) -> HTTPServerRequest:
@@ -116,11 +116,11 @@ def test_a_mark_of_somebody_elses_making_is_none():
 
 def test_a_mark_opens_nothing(attacked: Running):
     with attacked.visitor(address="203.0.113.78") as browser:
-        assert browser.follow(f"{browser.url}/login?token={new_link(attacked)}")
-        mark = browser._cookie("jupyter-remote-jupyter-known")
+        assert browser.follow(f"{browser.url}/login?link#token={new_link(attacked)}")
+        mark = browser._cookie("__Secure-jupyter-remote-jupyter-known")
         assert mark
     with attacked.visitor() as browser:
-        for name in ("jupyter-remote-jupyter-known", "jupyter-remote-jupyter"):
+        for name in ("__Secure-jupyter-remote-jupyter-known", "__Secure-jupyter-remote-jupyter"):
             answer = browser.http.get(f"{browser.url}/api/status", headers={"Cookie": f"{name}={mark}"})
             assert answer.status_code == 403
 
@@ -134,7 +134,7 @@ def test_many_at_once_are_answered_at_once_and_the_server_goes_on(attacked: Runn
         answers = list(crowd.map(one, range(60)))
     assert set(answers) == {401, 429}
     with attacked.visitor(address="203.0.113.79") as browser:
-        assert browser.follow(f"{browser.url}/login?token={new_link(attacked)}")
+        assert browser.follow(f"{browser.url}/login?link#token={new_link(attacked)}")
         browser.get("logout")
         assert browser.try_login(PASSWORD)
 
@@ -147,7 +147,7 @@ def test_many_at_once_are_answered_at_once_and_the_server_goes_on(attacked: Runn
         "X-Real-IP: 127.1",
         "User-Agent: Login refused from 192.0.2.200: wrong password.",
         "Referer: https://box.test/\u2028Login refused from 192.0.2.200: wrong password.",
-        "Cookie: jupyter-remote-jupyter=Login refused from 192.0.2.200: wrong password.",
+        "Cookie: __Secure-jupyter-remote-jupyter=Login refused from 192.0.2.200: wrong password.",
         "Origin: https://192.0.2.200/",
     ],
 )

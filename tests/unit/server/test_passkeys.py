@@ -179,7 +179,7 @@ def test_from_adding_a_passkey_to_removing_it(guarded: Running):
     with guarded.visitor() as browser:
         assert browser.http.get(f"{browser.url}/passkeys").url.path == "/jupyter/login"
         assert "data-passkey" not in browser.get("login").text
-        browser.follow(f"{browser.url}/login?token={new_link(guarded)}")
+        browser.follow(f"{browser.url}/login?link#token={new_link(guarded)}")
         page = browser.get("passkeys").text
         form = {"_xsrf": browser._cookie("_xsrf"), "name": "<b>laptop</b>\n"}
         page = browser.http.post(f"{browser.url}/passkeys", data={**form, "credential": device.create(asked(page))})

@@ -138,7 +138,7 @@ def test_the_password_is_not_enough_and_a_code_opens_once(guarded: Running):
         browser.http.post(f"{browser.url}/login", data={"code": code, "_xsrf": browser._cookie("_xsrf")})
         assert browser.logged_in
         # The first step is not still done after the second.
-        assert not browser._cookie("jupyter-remote-jupyter-step")
+        assert not browser._cookie("__Secure-jupyter-remote-jupyter-step")
     with guarded.visitor(address="203.0.113.2") as browser:
         send(browser, password=PASSWORD)
         assert "it has been used" in send(browser, code=code).text
@@ -161,7 +161,7 @@ def test_a_code_without_the_password_opens_nothing(guarded: Running):
             assert answer.status_code == 403
             assert 'name="password"' in answer.text
         # Nor does a step that somebody made up.
-        browser.http.cookies.set("jupyter-remote-jupyter-step", secrets.token_urlsafe(), domain="box.test")
+        browser.http.cookies.set("__Secure-jupyter-remote-jupyter-step", secrets.token_urlsafe(), domain="box.test")
         assert send(browser, code=RECOVERY[1]).status_code == 403
         assert not browser.logged_in
 
@@ -169,9 +169,9 @@ def test_a_code_without_the_password_opens_nothing(guarded: Running):
 def test_what_the_first_step_gives_opens_nothing_else(guarded: Running):
     with guarded.visitor(address="203.0.113.4") as browser:
         send(browser, password=PASSWORD)
-        step = browser._cookie("jupyter-remote-jupyter-step")
+        step = browser._cookie("__Secure-jupyter-remote-jupyter-step")
         assert step
-        for name in ("jupyter-remote-jupyter", "jupyter-remote-jupyter-known"):
+        for name in ("__Secure-jupyter-remote-jupyter", "__Secure-jupyter-remote-jupyter-known"):
             answer = browser.http.get(f"{browser.url}/api/status", headers={"Cookie": f"{name}={step}"})
             assert answer.status_code == 403
 
@@ -190,7 +190,7 @@ def test_codes_cannot_be_tried_without_end_even_with_the_password(guarded: Runni
 
 def test_a_login_link_needs_no_code(guarded: Running):
     with guarded.visitor(address="203.0.113.6") as browser:
-        assert browser.follow(f"{browser.url}/login?token={new_link(guarded)}")
+        assert browser.follow(f"{browser.url}/login?link#token={new_link(guarded)}")
 
 
 def test_switching_it_on_logs_everybody_out(server: Running):
@@ -199,7 +199,7 @@ def test_switching_it_on_logs_everybody_out(server: Running):
         (server.credentials / "second-factor").write_text(FACTOR.as_text())
         server.restart()
         assert not browser.logged_in
-        browser.follow(f"{browser.url}/login?token={new_link(server)}")
+        browser.follow(f"{browser.url}/login?link#token={new_link(server)}")
         server.restart()
         assert browser.logged_in
         server.set_hash(OLD_HASH)
