@@ -55,6 +55,9 @@ class Desk:
 
     def goes_on(self) -> None:
         """All is as it was, on the same connections and on new ones; and nothing has been ended or started."""
+        # A browser of before may have to log in again; what it has open is not closed for that.
+        if not self.visitor.logged_in:
+            self.visitor.login(PASSWORD)
         assert self.known() == self.sessions
         assert self.units.items() <= {one["id"]: one["unit"] for one in listed(self.box)}.items()
         self.tab.prints_on(self.cell)

@@ -355,7 +355,8 @@ class Keepers:
 
     async def hang_up(self, labels: set[str]) -> None:
         """Close the connections of these. An older keeper cannot tell them apart: all of its pages connect again."""
-        for keeper in list(self._all):
+        # Last those that may not answer.
+        for keeper in [*self._all, *self.unreachable.values()]:
             if keeper.is_gone:
                 continue
             try:

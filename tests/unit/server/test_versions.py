@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from running import SOURCES, Browser, Running
-from websocket import WebSocketBadStatusException
+from websocket import ABNF, WebSocketBadStatusException
 
 from jupyter_remote import kernels
 from jupyter_remote.keeper import wire
@@ -180,6 +180,10 @@ def test_what_cannot_be_reached_can_be_ended(server: Running, later: Path):
         assert [one["id"] for one in browser.api("GET", "sessions")] == [changed.session["id"]]
         assert browser.api("GET", "terminals")[0]["name"] == changed.terminal.name
         assert browser.open_terminal().run("echo there") == "there", "a name is free again"
+
+        browser.get("logout").raise_for_status()
+        while changed.terminal.channel.recv_data()[0] != ABNF.OPCODE_CLOSE:
+            pass
 
 
 def test_a_kernel_about_which_a_later_server_has_noted_something_else_is_listed_too(server: Running):
