@@ -7,6 +7,7 @@ far the page has got is known from its pongs: each ping carries the number of th
 from __future__ import annotations
 
 import json
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,12 +18,15 @@ from .loop import Loop
 from .messages import Signer
 from .websocket import GOING_AWAY, NORMAL, PING, Websocket
 
-#: Bytes that may wait for the network in front of a page; what comes later stays in the journal.
-WINDOW = 1 << 18
-#: Records behind, from which on what a kernel prints is merged: a page cannot take each line by itself.
+#: Bytes that may be on their way to a page: what comes later stays in the journal until the page has acknowledged
+#: them. At first, and at most: JupyterLab draws all that a cell has printed anew for each message, and so a page
+#: that is late (seconds until it acknowledges) gets fewer and bigger ones, twice as much each time.
+WINDOW, MOST, LATE = 1 << 18, 1 << 21, 0.2
+#: Seconds from one full window to the next, at least: a page stays usable. And at most: one may not acknowledge.
+PAUSE, PATIENCE = 0.03, 5.0
+#: Records behind, from which on what a kernel prints is merged: a page cannot take each line by itself. One that
+#: has had to wait for its acknowledgement gets everything merged.
 BEHIND = 32
-#: Bytes of text in a merged message, and seconds before the next one: a page stays usable.
-MERGED, PAUSE = 1 << 17, 0.03
 #: Bytes of records that are kept in memory too, so that a page that keeps up costs no reading.
 RECENT = 1 << 17
 #: Sessions that are remembered after their page has gone.
@@ -190,9 +194,14 @@ class Connection:
         self._reader = Reader(feed.journal.directory)
         #: the last record that was sent, or that is none of this page's business
         self._position = page.acknowledged
-        #: what the ping that is under way carries
-        self._asked = page.acknowledged
-        self._pausing = self._pumping = False
+        #: what the ping that is under way carries, and how many bytes were sent before it
+        self._asked, self._asked_at = page.acknowledged, 0
+        #: bytes that were sent, and that the page has for certain; how many may lie between
+        self._sent = self._received = 0
+        self._window = WINDOW
+        #: since when nothing is sent, as the window is full; 0: it is not
+        self._full_since = 0.0
+        self._pumping = False
         #: whether the page wants to know the number of each record
         self.counts = False
         self._websocket = Websocket(
@@ -222,20 +231,22 @@ class Connection:
 
     def pump(self) -> None:
         """Send what there is, as far as the network takes it."""
-        if self._pausing or self._pumping:
+        if self._pumping:
             return
         self._pumping = True
         try:
-            while self._websocket.unsent < WINDOW and self._position < self._feed.journal.number:
-                if not self._send_some():
-                    break
+            while self._position < self._feed.journal.number and not self._full_since:
+                if self._sent - self._received >= self._window:
+                    self._wait()
+                else:
+                    self._send_some()
         finally:
             self._pumping = False
         self._ask()
 
-    def _send_some(self) -> bool:
-        """Send some of what there is; whether to go on at once."""
-        behind = self._feed.journal.number - self._position > BEHIND
+    def _send_some(self) -> None:
+        """Send some of what there is: what can be merged, or until the window is full."""
+        behind = self._feed.journal.number - self._position > (BEHIND if self._window == WINDOW else 1)
         merger = _Merger() if behind else None
         expected = self._position + 1
         for record in self._feed.records(expected, self._reader):
@@ -246,7 +257,7 @@ class Connection:
                 self._position = record.number
                 continue
             if merger is not None and merger.takes(record):
-                if merger.size < MERGED:
+                if merger.size < self._window:
                     continue
                 self._position = record.number
                 break
@@ -256,25 +267,26 @@ class Connection:
                 break
             self._send(CHANNELS[record.channel], record.frames, record.number)
             self._position = record.number
-            if self._websocket.unsent >= WINDOW:
-                return False
+            if self._sent - self._received >= self._window:
+                return
         else:
             if self._position < self._feed.journal.number and not (merger and merger.size):
                 # Nothing is left of the rest.
                 self._lost(expected, self._feed.journal.number)
             self._position = self._feed.journal.number
-        if merger is None or not merger.size:
-            return True
-        self._send("iopub", merger.message(self._feed.signer), self._position)
-        if merger.size < MERGED:
-            return True
-        self._pausing = True
-        self._feed.loop.later(PAUSE, self._go_on)
-        return False
+        if merger is not None and merger.size:
+            self._send("iopub", merger.message(self._feed.signer), self._position)
 
-    def _go_on(self) -> None:
-        self._pausing = False
-        self.pump()
+    def _wait(self) -> None:
+        """The window is full. Wait for the page; but not for ever."""
+        since = self._full_since = time.monotonic()
+        self._feed.loop.later(PATIENCE, lambda: self._go_on(since, self._sent))
+
+    def _go_on(self, since: float, received: int) -> None:
+        """No longer wait, if it is still the window that was full at this moment."""
+        if since == self._full_since:
+            self._full_since, self._received = 0.0, received
+            self.pump()
 
     def _lost(self, first: int, last: int) -> None:
         if last < first:
@@ -291,18 +303,27 @@ class Connection:
         except (ValueError, KeyError, TypeError):
             # Not a message; stock Jupyter does not pass it on either.
             return
+        self._sent += len(payload)
         self._websocket.send(opcode, payload)
 
     def _ask(self) -> None:
         """Ask the page how far it has got, one question at a time."""
         if self._asked <= self._page.acknowledged < self._position and not self._websocket.unsent:
-            self._asked = self._position
+            self._asked, self._asked_at = self._position, self._sent
             self._websocket.send(PING, b"%d" % self._asked)
 
     def _pong(self, payload: bytes) -> None:
-        if payload.isdigit():
-            self._feed.acknowledge(self._page, int(payload))
-            self._ask()
+        if not payload.isdigit():
+            return
+        self._feed.acknowledge(self._page, int(payload))
+        if int(payload) >= self._asked:
+            self._received = max(self._received, self._asked_at)
+        since, received = self._full_since, self._received
+        if since and self._sent - received < self._window:
+            late = time.monotonic() - since
+            self._window = min(2 * self._window, MOST) if late > LATE else max(self._window // 2, WINDOW)
+            self._feed.loop.later(max(0.0, PAUSE - late), lambda: self._go_on(since, received))
+        self._ask()
 
     # -- from the browser ----------------------------------------------------------------------------
 

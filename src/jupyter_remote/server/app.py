@@ -135,7 +135,7 @@ class JupyterRemote(ServerApp):
         self.environment.start()
         assert self.kernel_spec_manager is not None
         assert self.event_logger is not None
-        self.watcher = Watcher(self.kernel_spec_manager.get_all_specs, self._is_watched, self.event_logger)
+        self.watcher = Watcher(self.kernel_spec_manager.get_all_specs, self.door.has_websockets, self.event_logger)
         self._watching = loop.create_task(self.watcher.run())
         self._burying = loop.create_task(self._bury())
         passes = self.owner.logins
@@ -168,11 +168,6 @@ class JupyterRemote(ServerApp):
             self.saver.status(name, self.keepers.journal(name), notebook, {"execution_state": "dead"})
             await self.saver.finish(name, gone=True)
             self.keepers.remove(name)
-
-    def _is_watched(self) -> bool:
-        """Whether somebody has a page open."""
-        assert isinstance(self.kernel_manager, Kernels)
-        return self.door.has_websockets() or self.kernel_manager.has_browsers()
 
     def running_server_info(self, kernel_count: bool = True) -> str:
         """One line for the log."""

@@ -300,14 +300,6 @@ class Kernels(AsyncMappingKernelManager):
             notebook = cast("JupyterRemote", self.parent).notebook_of(kernel_id)
             self.saver.status(kernel_id, self.keepers.journal(kernel_id), notebook, kernel.keeper.status)
 
-    def has_browsers(self) -> bool:
-        """Whether some kernel is looked at."""
-        return any(
-            kernel.keeper is not None and kernel.keeper.connections > 0
-            for kernel in upstream.all_kernels(self)
-            if isinstance(kernel, Kernel)
-        )
-
     # -- end ----------------------------------------------------------------------------------------
 
     def _handle_kernel_died(self, kernel_id: str) -> None:

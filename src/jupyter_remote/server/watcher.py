@@ -34,7 +34,8 @@ class Watcher:
     """Looks at the list of kernels while somebody would want to know.
 
     :param look: returns the list, or anything else that is equal as long as the list is.
-    :param is_watched: whether a page is open.
+    :param is_watched: whether a page listens. Who has a kernel only does not count: what comes while no page
+        listens must be told to the first that listens again.
     """
 
     def __init__(self, look: Callable[[], Any], is_watched: Callable[[], bool], events: EventLogger) -> None:

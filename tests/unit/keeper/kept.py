@@ -14,7 +14,7 @@ from typing import Any
 import websocket
 
 from jupyter_remote.keeper.wire import CONTROL, WIRE, Lines
-from tests.client import PATIENCE, Kernel
+from tests.client import PATIENCE, QUICK, Kernel
 
 SOURCES = Path(__file__).resolve().parents[3] / "src"
 
@@ -29,7 +29,7 @@ class Page(Kernel):
 
     def __init__(self, connection: socket.socket, session: str, subprotocol: str) -> None:
         connection.settimeout(PATIENCE)
-        channels = websocket.WebSocket()
+        channels = websocket.WebSocket(**QUICK)
         channels.sock = connection
         channels.connected = True
         super().__init__(None, "kernel", session, channels)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ import websocket
 from jupyter_client.blocking.client import BlockingKernelClient
 from kept import IPYKERNEL, KEY, Kept, Page
 
+from jupyter_remote.keeper.browser import LATE, WINDOW
 from jupyter_remote.keeper.wire import FRONT, V1
 from tests.client import PATIENCE
 
@@ -176,6 +177,27 @@ def test_a_page_that_reads_slowly_gets_few_big_messages_and_loses_nothing(kept: 
     done = page.result(cell)
     assert done.text == "".join(f"{n}\n" for n in range(20_000))
     assert sum(message["msg_type"] == "stream" for message in done.messages) < 10_000
+
+
+def test_a_page_that_is_late_gets_bigger_and_bigger_messages(kept: Kept):
+    """JupyterLab draws all that a cell has printed anew for each of them."""
+    page = kept.open()
+    cell = page.submit("for n in range(400_000):\n    print(n)")
+    pieces: list[str] = []
+    while sum(map(len, pieces)) < len("".join(f"{n}\n" for n in range(400_000))):
+        message = page.receive()
+        if message["msg_type"] == "stream" and message["parent_header"]["msg_id"] == cell:
+            pieces.append(message["content"]["text"])
+            time.sleep(2 * LATE)
+    assert "".join(pieces) == "".join(f"{n}\n" for n in range(400_000))
+    sizes = [len(piece) for piece in pieces]
+    assert max(sizes) > 2 * WINDOW, sizes
+
+
+def test_a_page_that_never_says_what_it_has_gets_everything(kept: Kept):
+    page = kept.open()
+    page.channels.pong = lambda payload: None
+    assert page.execute("print('x' * 1_000_000)\nprint('y' * 1000)").text == "x" * 1_000_000 + "\n" + "y" * 1000 + "\n"
 
 
 def test_a_keeper_that_does_not_get_to_run_loses_nothing(kept: Kept):

@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import stat
 import struct
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ import websocket
 from jupyter_client.blocking.client import BlockingKernelClient
 from running import PASSWORD, Browser, Running, say
 
+from jupyter_remote.server.watcher import PAUSE
 from tests.client import PATIENCE, Kernel, wait_until
 
 RESTARTS = {
@@ -700,19 +702,21 @@ def test_what_comes_with_the_handshake_is_not_lost(server: Running):
     assert received.startswith(b"HTTP/1.1 101 ")
 
 
-def test_an_open_notebook_is_a_page_that_is_open(server: Running):
+def test_a_page_that_was_away_hears_of_the_kernels_that_came_meanwhile(server: Running):
+    """Its kernel's connection outlives the server; the one that brings events does not."""
     server.start().wait_until_ready()
     with server.owner() as browser:
         kernel = browser.start_kernel()
-        kernel.execute("1")
         listening = browser.events()
+        listening.settimeout(PATIENCE)
+        assert "kernelspecs" in str(listening.recv()), "what was there when it came"
         listening.close()
-        # Whoever looks at a kernel would want to know of new environments: the watcher looks for them, and
-        # tells a page that comes a moment later.
-        listening = browser.events()
         spec = server.home / ".local/share/jupyter/kernels/new"
         spec.mkdir(parents=True)
         (spec / "kernel.json").write_text(json.dumps({"argv": ["x"], "display_name": "new", "language": "x"}))
+        time.sleep(3 * PAUSE)
+        assert kernel.execute("6 * 7").value == "42"
+        listening = browser.events()
         listening.settimeout(PATIENCE)
         assert "kernelspecs" in str(listening.recv())
         listening.close()

@@ -8,6 +8,8 @@
 //   it is loaded: see server/runs.py.
 // * A kernel that is gone, after a reboot for example, is "disconnected". This says so in words, and offers
 //   a new one.
+// * They draw all that a cell has printed anew for each message, as one text, and look for links in all of it: a
+//   page with a million lines freezes. This has them draw long texts in pieces, each of them once.
 //
 // Written by hand as the container that a bundler would make of it: see loadComponent() and createModule()
 // in JupyterLab's bootstrap.js and index.out.js.
@@ -245,6 +247,93 @@
     }
   });
 
+  // -- long texts --------------------------------------------------------------------------------------
+
+  // Characters of a text that is drawn in pieces, and of a piece at least: it ends with a line.
+  const LONG = 1 << 18;
+  const PIECE = 1 << 16;
+
+  const endOf = (text, begin) => text.indexOf('\n', begin + PIECE) + 1 || text.length;
+
+  // The colours and so on that are in force at the end of a text.
+  const coloursOf = text => {
+    const codes = text.match(/\x1b\[[\d;]*m/g) ?? [];
+    return codes.slice(codes.findLastIndex(code => /^\x1b\[0?m$/.test(code)) + 1).join('');
+  };
+
+  // Draws a stream: as JupyterLab does it, but a long one piece by piece.
+  const inPieces = (factory, options) => {
+    const whole = factory.createRenderer(options);
+    const draw = whole.renderModel.bind(whole);
+    // Of a long text: what draws each piece, the text before the last piece, and its colours.
+    let pieces = [];
+    let before = '';
+    let colours = '';
+    const clear = () => {
+      pieces.forEach(piece => piece.dispose());
+      pieces = [];
+      before = colours = '';
+      whole.node.replaceChildren();
+    };
+    const add = () => {
+      const piece = factory.createRenderer(options);
+      piece.node.style.padding = '0';
+      piece.node.style.contentVisibility = 'auto';
+      pieces.push(piece);
+      whole.node.append(piece.node);
+    };
+    const drawLast = async text => {
+      const piece = pieces.at(-1);
+      const lines = text.split('\n').length;
+      const height = 'var(--jp-code-line-height) * var(--jp-code-font-size)';
+      piece.node.style.containIntrinsicSize = `auto calc(${lines} * ${height})`;
+      // The end of a block is the end of a line.
+      const data = { [options.mimeType]: colours + text.replace(/\n$/, '') };
+      await piece.renderModel({ data, metadata: {}, trusted: false, setData() {} });
+    };
+    whole.renderModel = async model => {
+      const text = String(model.data[options.mimeType] ?? '');
+      if (pieces.length && !(text.length >= LONG && text.startsWith(before))) {
+        clear();
+      }
+      if (text.length < LONG) {
+        return draw(model);
+      }
+      if (!pieces.length) {
+        whole.node.replaceChildren();
+        add();
+      }
+      for (;;) {
+        const end = endOf(text, before.length);
+        const last = text.slice(before.length, end);
+        const drawing = drawLast(last);
+        if (end === text.length) {
+          return drawing;
+        }
+        before = text.slice(0, end);
+        colours = coloursOf(colours + last);
+        add();
+      }
+    };
+    whole.disposed.connect(() => pieces.forEach(piece => piece.dispose()));
+    return whole;
+  };
+
+  const streams = IRenderMimeRegistry => ({
+    id: 'jupyter-remote:streams',
+    description: 'Draws what cells print in pieces when it is long.',
+    autoStart: true,
+    requires: [IRenderMimeRegistry],
+    activate: (app, registry) => {
+      const mimeTypes = ['application/vnd.jupyter.stdout', 'application/vnd.jupyter.stderr'];
+      const factory = registry.getFactory(mimeTypes[0]);
+      const rank = factory?.defaultRank;
+      if (factory) {
+        registry.addFactory({ ...factory, mimeTypes, createRenderer: options => inPieces(factory, options) }, rank);
+      }
+    }
+  });
+
   let scope;
   const shared = async name => {
     const [version] = Object.values(scope[name]);
@@ -259,7 +348,14 @@
     get: async () => {
       const { INotebookTracker } = await shared('@jupyterlab/notebook');
       const { Notification } = await shared('@jupyterlab/apputils');
-      const plugins = [list, connections, running(INotebookTracker), ends(INotebookTracker, Notification)];
+      const { IRenderMimeRegistry } = await shared('@jupyterlab/rendermime');
+      const plugins = [
+        list,
+        connections,
+        running(INotebookTracker),
+        ends(INotebookTracker, Notification),
+        streams(IRenderMimeRegistry)
+      ];
       return () => ({ __esModule: true, default: plugins });
     }
   };
