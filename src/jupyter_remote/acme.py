@@ -10,7 +10,6 @@ from __future__ import annotations
 import email.utils
 import http.client
 import json
-import re
 import socket
 import ssl
 import time
@@ -237,11 +236,17 @@ def _said_in_the_log(name: str) -> tuple[str, str]:
     for line in reversed(lines):
         head, _, response = line.partition("Exact response was: ")
         if response and f" for {name} at " in head:
-            for error in re.findall(r'"error":\{[^{}]*', response):
-                found = dict(re.findall(r'"(type|detail)":"((?:[^"\\]|\\.)*)"', error))
-                if found.get("type"):
-                    return _line(found["type"]), _line(found.get("detail", "").replace("\\", ""))
+            return _error_in(response.replace("\\\\", "\\"))  # as it was before it was written to a log
     return "", ""
+
+
+def _error_in(authorization: str) -> tuple[str, str]:
+    try:
+        said, _ = json.JSONDecoder().raw_decode(authorization)
+        errors = [challenge["error"] for challenge in said["challenges"] if challenge.get("error")]
+        return _line(errors[0]["type"]), _line(errors[0].get("detail"))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return "", ""
 
 
 def finding(settings: Settings) -> Finding | None:

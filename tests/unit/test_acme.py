@@ -117,7 +117,7 @@ _LOGGED = (
     "lab.test at https://ca.test:14000/authZ/h7. Exact response was: "
     '{"status":"invalid","identifier":{"type":"dns","value":"lab.test"},"challenges":[{"type":"http-01","url":'
     '"https://ca.test:14000/chalZ/IV","token":"x","status":"invalid","error":{"type":'
-    '"urn:ietf:params:acme:error:connection","detail":"dial tcp 10.77.0.10:81: \\"refused\\"","status":400}}]}'
+    '"urn:ietf:params:acme:error:connection","detail":"dial tcp 10.77.0.10:81: \\\\"refused\\\\"","status":400}}]}'
 )
 
 
