@@ -158,6 +158,8 @@ def _time(text: object) -> float:
 
 #: mod_md's words for a challenge that the authority was not content with.
 _NOT_PROVED = "Error waiting on domain names to be validated"
+#: And for that Apache listens neither here nor there.
+_NO_WAY = "None of the ACME challenge methods"
 _PROBLEMS = {
     "dns": (
         "The authority does not find {name} in the DNS.",
@@ -166,7 +168,7 @@ _PROBLEMS = {
     "connection": (
         "The authority does not reach this machine as {name}.",
         "Open ports 80 and 443 to everybody (firewall, router), and see that {name} is this machine's address: "
-        "getent ahosts {name} — {again}",
+        "getent ahosts {name}. Only port 443 can be opened? Take 'Listen 80' out of /etc/apache2/ports.conf — {again}",
     ),
     "unauthorized": (
         "Something else answers as {name}, and not this Apache.",
@@ -207,8 +209,8 @@ _PROBLEMS = {
         "Wait; Apache asks again by itself.",
     ),
     "challenge-mismatch": (
-        "Apache listens neither on port 80 nor on port 443, so it cannot prove that it is {name}.",
-        "Have it listen again: /etc/apache2/ports.conf — {again}",
+        "Apache does not listen where the authority would come to see that it is {name}.",
+        "Does it listen on ports 80 and 443, or on 443 at least? /etc/apache2/ports.conf — {again}",
     ),
 }
 _SAME = {
@@ -264,6 +266,10 @@ def finding(settings: Settings) -> Finding | None:
         problem = problem or _NOT_PROVED
     kind = problem.removeprefix(_ACME_ERROR)
     kind = _SAME.get(kind, kind)
+    if kind == "connection" and "resolv" in detail:
+        kind = "dns"
+    elif detail.startswith(_NO_WAY):
+        kind = "challenge-mismatch"
     if kind in _PROBLEMS:
         what, hint = _PROBLEMS[kind]
     elif unreachable := probe(settings.tls_acme_directory):

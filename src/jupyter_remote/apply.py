@@ -191,6 +191,7 @@ def _surroundings(settings: Settings) -> Machine:
         certificate_files=files and (str(files[0]), str(files[1])),
         asks_authority=asks,
         asks_anew=asks and acme.is_from_another(settings),
+        listens_on_80=not config or apache.listens(80, config),
         hsts=may_bind and (asks or (files is not None and tls.is_trusted(files[0], settings.server_name or here.name))),
     )
 

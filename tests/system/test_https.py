@@ -75,12 +75,12 @@ def test_a_trusted_certificate_comes_is_renewed_and_goes_by_itself(authority: Au
 
     # Port 443 alone is enough for the authority.
     authority.start(http_port=81)
-    box.sh("sed -i 's/^Listen 80$/#&/' /etc/apache2/ports.conf && systemctl restart apache2")
+    box.sh("sed -i 's/^Listen 80$/#&/' /etc/apache2/ports.conf && jupyter-remote apply")
     second = served(box)
     renew(box)
     wait_until(lambda: served(box) != second, "the new certificate is not in use")
     stop_renewing(box)
-    box.sh("sed -i 's/^#Listen 80$/Listen 80/' /etc/apache2/ports.conf && systemctl restart apache2")
+    box.sh("sed -i 's/^#Listen 80$/Listen 80/' /etc/apache2/ports.conf && jupyter-remote apply")
 
     # Another authority, by its address: nobody waits for the old certificate's end.
     third = served(box)
