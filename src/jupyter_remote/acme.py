@@ -101,6 +101,15 @@ def is_ready(name: str) -> bool:
     return one.finished and one.valid_from <= time.time() and any(staging(name).glob("pubcert*.pem"))
 
 
+def start_over(name: str) -> None:
+    """Let mod_md forget that it has failed: with the next reload of Apache it asks at once, not when it would have."""
+    directory = staging(name)
+    if directory.is_symlink():  # as in _json
+        return
+    for path in _listed(directory):
+        path.unlink(missing_ok=True)
+
+
 def certificate(name: str) -> Path | None:
     """The certificate that Apache has got and uses.
 

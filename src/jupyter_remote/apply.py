@@ -297,8 +297,11 @@ def _apply_apache(settings: Settings, here: Machine, outcome: Outcome, transacti
         return finding("Apache is stopped.", f"sudo systemctl start apache2 — {again}")
     ours = {"tls", "modules", str(paths.APACHE_DEFINES), *map(str, _CONFFILES), "apache"}
     # A reload puts a new certificate to use, and after a failure makes Apache ask again at once.
-    waiting = here.asks_authority and (acme.is_ready(settings.server_name) or acme.job(settings.server_name).errors)
-    if waiting or ours.intersection(outcome.changed):
+    failed = here.asks_authority and acme.job(settings.server_name).errors
+    if failed:
+        acme.start_over(settings.server_name)
+    ready = here.asks_authority and acme.is_ready(settings.server_name)
+    if failed or ready or ours.intersection(outcome.changed):
         _reload_apache()
         if here.asks_authority and {"apache", "modules"}.intersection(outcome.changed):
             # The first time that a running Apache has mod_md it does nothing with it but look whether it could
