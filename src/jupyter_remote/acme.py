@@ -119,6 +119,12 @@ def certificate(name: str) -> Path | None:
     return next(iter(sorted(found for found in _listed(directory) if found.name.startswith("pubcert"))), None)
 
 
+def is_younger(name: str, seconds: float) -> bool:
+    """Whether Apache has begun to use its certificate within the last *seconds*."""
+    found = certificate(name)
+    return found is not None and time.time() - found.stat().st_mtime < seconds
+
+
 def is_from_another(settings: Settings) -> bool:
     """Whether what Apache uses is from another authority than the one that the settings name.
 

@@ -503,6 +503,8 @@ def _run_the_old(was_active: bool, outcome: Outcome) -> None:
 #: Seconds in which whoever renews a certificate has written all of it.
 _QUIET = 2.0
 _LONGEST_WAIT = 60.0
+#: Seconds between two certificates that are put to use by themselves; what comes earlier waits for the daily look.
+_OFTEN_ENOUGH = 3600.0
 
 
 def renew(settings: Settings) -> list[str]:
@@ -520,7 +522,9 @@ def renew(settings: Settings) -> list[str]:
     while True:
         here = _surroundings(settings)
         if here.asks_authority:
-            done += activate(settings)
+            # Whatever makes Apache want the next one at once (MDRenewWindow): not one authority would stand that.
+            if not acme.is_younger(settings.server_name, _OFTEN_ENOUGH):
+                done += activate(settings)
         elif here.certificate_files:
             done += _take_over(*map(Path, here.certificate_files))
         # What is written while we work is not reported again.

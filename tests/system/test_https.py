@@ -32,7 +32,8 @@ def findings(box: Box) -> str:
 
 
 def renew(box: Box) -> None:
-    """Have Apache believe that it is time for a new certificate."""
+    """Have Apache believe that it is time for a new certificate, of which there is not more than one an hour."""
+    box.sh(f"touch -d '2 hours ago' {_STORE}/domains/box.test/pubcert*")
     box.write("/etc/apache2/conf-enabled/window.conf", "MDRenewWindow 9999d\n")
     box.sh("systemctl reload apache2")
 
