@@ -294,7 +294,9 @@ def finding(settings: Settings) -> Finding | None:
         hint = f"See what it says, and try again: sudo tail /var/log/apache2/error.log — {_AGAIN}"
     values = {"name": name, "names": ", ".join(names(settings)), "contact": contact(settings), "again": _AGAIN}
     return Finding(
-        " ".join(filter(None, (what.format_map(values), f"It said: {detail}" if detail else "", _next(one)))),
+        " ".join(
+            filter(None, (what.format_map(values), f"It said: {detail.rstrip('.')}." if detail else "", _next(one)))
+        ),
         hint.format_map(values),
     )
 
