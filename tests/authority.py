@@ -152,7 +152,9 @@ class Authority:
         self.box.sh(
             "systemd-run --quiet --unit=authority-dns --collect "
             f"{_PROGRAMS}/pebble-challtestsrv -defaultIPv4 '{address}' -defaultIPv6 '' -dns01 127.0.0.1:8053 "
-            "-http01 '' -https01 '' -tlsalpn01 '' -doh '' -management 127.0.0.1:8055 || true"
+            "-http01 '' -https01 '' -tlsalpn01 '' -management 127.0.0.1:8055 "
+            # A newer one would answer at one more place.
+            f"$({_PROGRAMS}/pebble-challtestsrv --help 2>&1 | grep -q doh && echo -doh=)"
         )
 
     def _until_it_answers(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import email.utils
 import http.client
 import json
-import re
 import socket
 import ssl
 import time
@@ -102,6 +101,15 @@ def is_ready(name: str) -> bool:
     return one.finished and one.valid_from <= time.time() and any(staging(name).glob("pubcert*.pem"))
 
 
+def start_over(name: str) -> None:
+    """Let mod_md forget that it has failed: with the next reload of Apache it asks at once, not when it would have."""
+    directory = staging(name)
+    if directory.is_symlink():  # as in _json
+        return
+    for path in _listed(directory):
+        path.unlink(missing_ok=True)
+
+
 def certificate(name: str) -> Path | None:
     """The certificate that Apache has got and uses.
 
@@ -109,6 +117,12 @@ def certificate(name: str) -> Path | None:
     """
     directory = paths.MD_STORE / "domains" / name
     return next(iter(sorted(found for found in _listed(directory) if found.name.startswith("pubcert"))), None)
+
+
+def is_younger(name: str, seconds: float) -> bool:
+    """Whether Apache has begun to use its certificate within the last *seconds*."""
+    found = certificate(name)
+    return found is not None and time.time() - found.stat().st_mtime < seconds
 
 
 def is_from_another(settings: Settings) -> bool:
@@ -159,6 +173,8 @@ def _time(text: object) -> float:
 
 #: mod_md's words for a challenge that the authority was not content with.
 _NOT_PROVED = "Error waiting on domain names to be validated"
+#: And for that Apache listens neither here nor there.
+_NO_WAY = "None of the ACME challenge methods"
 _PROBLEMS = {
     "dns": (
         "The authority does not find {name} in the DNS.",
@@ -167,7 +183,7 @@ _PROBLEMS = {
     "connection": (
         "The authority does not reach this machine as {name}.",
         "Open ports 80 and 443 to everybody (firewall, router), and see that {name} is this machine's address: "
-        "getent ahosts {name} — {again}",
+        "getent ahosts {name}. Only port 443 can be opened? Take 'Listen 80' out of /etc/apache2/ports.conf — {again}",
     ),
     "unauthorized": (
         "Something else answers as {name}, and not this Apache.",
@@ -208,8 +224,8 @@ _PROBLEMS = {
         "Wait; Apache asks again by itself.",
     ),
     "challenge-mismatch": (
-        "Apache listens neither on port 80 nor on port 443, so it cannot prove that it is {name}.",
-        "Have it listen again: /etc/apache2/ports.conf — {again}",
+        "Apache does not listen where the authority would come to see that it is {name}.",
+        "Does it listen on ports 80 and 443, or on 443 at least? /etc/apache2/ports.conf — {again}",
     ),
 }
 _SAME = {
@@ -237,11 +253,17 @@ def _said_in_the_log(name: str) -> tuple[str, str]:
     for line in reversed(lines):
         head, _, response = line.partition("Exact response was: ")
         if response and f" for {name} at " in head:
-            for error in re.findall(r'"error":\{[^{}]*', response):
-                found = dict(re.findall(r'"(type|detail)":"((?:[^"\\]|\\.)*)"', error))
-                if found.get("type"):
-                    return _line(found["type"]), _line(found.get("detail", "").replace("\\", ""))
+            return _error_in(response.replace("\\\\", "\\"))  # as it was before it was written to a log
     return "", ""
+
+
+def _error_in(authorization: str) -> tuple[str, str]:
+    try:
+        said, _ = json.JSONDecoder().raw_decode(authorization)
+        errors = [challenge["error"] for challenge in said["challenges"] if challenge.get("error")]
+        return _line(errors[0]["type"]), _line(errors[0].get("detail"))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return "", ""
 
 
 def finding(settings: Settings) -> Finding | None:
@@ -259,6 +281,10 @@ def finding(settings: Settings) -> Finding | None:
         problem = problem or _NOT_PROVED
     kind = problem.removeprefix(_ACME_ERROR)
     kind = _SAME.get(kind, kind)
+    if kind == "connection" and "resolv" in detail:
+        kind = "dns"
+    elif detail.startswith(_NO_WAY):
+        kind = "challenge-mismatch"
     if kind in _PROBLEMS:
         what, hint = _PROBLEMS[kind]
     elif unreachable := probe(settings.tls_acme_directory):
@@ -268,7 +294,9 @@ def finding(settings: Settings) -> Finding | None:
         hint = f"See what it says, and try again: sudo tail /var/log/apache2/error.log — {_AGAIN}"
     values = {"name": name, "names": ", ".join(names(settings)), "contact": contact(settings), "again": _AGAIN}
     return Finding(
-        " ".join(filter(None, (what.format_map(values), f"It said: {detail}" if detail else "", _next(one)))),
+        " ".join(
+            filter(None, (what.format_map(values), f"It said: {detail.rstrip('.')}." if detail else "", _next(one)))
+        ),
         hint.format_map(values),
     )
 

@@ -217,6 +217,12 @@ def https_names(config: list[Directive]) -> list[str]:
     return list(dict.fromkeys(name for name in bare if settings.is_host_name(name)))
 
 
+def listens(port: int, config: list[Directive]) -> bool:
+    """Whether Apache is to listen on that port."""
+    places = [one.arguments.replace('"', "").split()[0] for one in config if one.name.lower() == "listen"]
+    return any(place == str(port) or place.endswith(f":{port}") for place in places)
+
+
 def plain_sites(config: list[Directive]) -> list[str]:
     """Files with a site that has pages of its own on plain http; Debian's start page is none."""
     found = set()

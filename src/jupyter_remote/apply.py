@@ -194,6 +194,7 @@ def _surroundings(settings: Settings) -> Machine:
         certificate_files=files and (str(files[0]), str(files[1])),
         asks_authority=asks,
         asks_anew=asks and acme.is_from_another(settings),
+        listens_on_80=not config or apache.listens(80, config),
         hsts=may_bind and (asks or (files is not None and tls.is_trusted(files[0], settings.server_name or here.name))),
     )
 
@@ -299,8 +300,11 @@ def _apply_apache(settings: Settings, here: Machine, outcome: Outcome, transacti
         return finding("Apache is stopped.", f"sudo systemctl start apache2 — {again}")
     ours = {"tls", "modules", str(paths.APACHE_DEFINES), *map(str, _CONFFILES), "apache"}
     # A reload puts a new certificate to use, and after a failure makes Apache ask again at once.
-    waiting = here.asks_authority and (acme.is_ready(settings.server_name) or acme.job(settings.server_name).errors)
-    if waiting or ours.intersection(outcome.changed):
+    failed = here.asks_authority and acme.job(settings.server_name).errors
+    if failed:
+        acme.start_over(settings.server_name)
+    ready = here.asks_authority and acme.is_ready(settings.server_name)
+    if failed or ready or ours.intersection(outcome.changed):
         _reload_apache()
         if here.asks_authority and {"apache", "modules"}.intersection(outcome.changed):
             # The first time that a running Apache has mod_md it does nothing with it but look whether it could
@@ -506,6 +510,8 @@ def _run_the_old(was_active: bool, outcome: Outcome) -> None:
 #: Seconds in which whoever renews a certificate has written all of it.
 _QUIET = 2.0
 _LONGEST_WAIT = 60.0
+#: Seconds between two certificates that are put to use by themselves; what comes earlier waits for the daily look.
+_OFTEN_ENOUGH = 3600.0
 
 
 def renew(settings: Settings) -> list[str]:
@@ -523,7 +529,9 @@ def renew(settings: Settings) -> list[str]:
     while True:
         here = _surroundings(settings)
         if here.asks_authority:
-            done += activate(settings)
+            # Whatever makes Apache want the next one at once (MDRenewWindow): not one authority would stand that.
+            if not acme.is_younger(settings.server_name, _OFTEN_ENOUGH):
+                done += activate(settings)
         elif here.certificate_files:
             done += _take_over(*map(Path, here.certificate_files))
         # What is written while we work is not reported again.

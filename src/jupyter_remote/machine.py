@@ -19,8 +19,8 @@ class Machine:
 
     ``site_names`` are those of the https vhosts that an administrator has made. ``memory`` is in bytes; 0 when
     it is not known. ``certificate_files`` are those that somebody else looks after, ``asks_authority`` says that
-    Apache itself gets the certificate, ``asks_anew`` that it shall not wait for the old one's end, and ``hsts`` that
-    browsers may be told to come by https alone.
+    Apache itself gets the certificate, ``asks_anew`` that it shall not wait for the old one's end, ``listens_on_80``
+    that an authority can come by plain http, and ``hsts`` that browsers may be told to come by https alone.
     """
 
     names: tuple[str, ...]
@@ -31,6 +31,7 @@ class Machine:
     certificate_files: tuple[str, str] | None = None
     asks_authority: bool = False
     asks_anew: bool = False
+    listens_on_80: bool = True
     hsts: bool = False
 
     @property

@@ -92,6 +92,7 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         "acme_names": " ".join(acme.names(settings)) if machine.asks_authority else "",
         "acme_contact": acme.contact(settings),
         "acme_anew": ASK_ANEW if machine.asks_anew else "",
+        "by_tls": not machine.listens_on_80,
         "hsts": machine.hsts,
         "watched": [watched for watched in map(_watchable, _watched(settings, machine)) if watched],
     }

@@ -32,7 +32,8 @@ def findings(box: Box) -> str:
 
 
 def renew(box: Box) -> None:
-    """Have Apache believe that it is time for a new certificate."""
+    """Have Apache believe that it is time for a new certificate, of which there is not more than one an hour."""
+    box.sh(f"touch -d '2 hours ago' {_STORE}/domains/box.test/pubcert*")
     box.write("/etc/apache2/conf-enabled/window.conf", "MDRenewWindow 9999d\n")
     box.sh("systemctl reload apache2")
 
@@ -63,7 +64,7 @@ def test_a_trusted_certificate_comes_is_renewed_and_goes_by_itself(authority: Au
         assert "max-age" in visitor.get("api").headers["strict-transport-security"]
         first = served(box)
         renew(box)
-        wait_until(lambda: served(box) != first, "the new certificate is not in use")
+        wait_until(lambda: served(box) not in ("", first), "the new certificate is not in use")
         # The reload that put it to use interrupted nobody.
         assert kernel.execute("6 * 7").value == "42"
         assert visitor.logged_in
@@ -73,21 +74,21 @@ def test_a_trusted_certificate_comes_is_renewed_and_goes_by_itself(authority: Au
     for path in ("/jupyter", "/jupyter/login?next=%2Fjupyter%2Flab"):
         assert f"Location: https://box.test{path}" in box.sh(f"curl -si 'http://box.test{path}'")
 
-    # Port 443 alone is enough for the authority.
+    # Port 443 alone is enough for the authority. (Each time that it is started it signs with another name.)
     authority.start(http_port=81)
-    box.sh("sed -i 's/^Listen 80$/#&/' /etc/apache2/ports.conf && systemctl restart apache2")
-    second = served(box)
+    box.sh("sed -i 's/^Listen 80$/#&/' /etc/apache2/ports.conf && jupyter-remote apply")
+    second = served(box, "-issuer")
     renew(box)
-    wait_until(lambda: served(box) != second, "the new certificate is not in use")
+    wait_until(lambda: served(box, "-issuer") not in ("", second), "the new certificate is not in use")
     stop_renewing(box)
-    box.sh("sed -i 's/^#Listen 80$/Listen 80/' /etc/apache2/ports.conf && systemctl restart apache2")
+    box.sh("sed -i 's/^#Listen 80$/Listen 80/' /etc/apache2/ports.conf && jupyter-remote apply")
 
     # Another authority, by its address: nobody waits for the old certificate's end.
-    third = served(box)
+    third = served(box, "-issuer")
     authority.start()
     said = box.sh(f"jupyter-remote config set tls.acme_directory {authority.url.replace('ca.test', 'ca2.test')} 2>&1")
     assert "The certificate for box.test is in use." in said
-    assert served(box) != third
+    assert served(box, "-issuer") not in ("", third)
     assert "ACME_ANEW" not in box.read("/var/lib/jupyter-remote/rendered/apache-defines.conf")
 
     box.sh("apt-get -qq purge --yes jupyter-remote", env=NONINTERACTIVE)
@@ -136,9 +137,9 @@ def test_what_keeps_a_certificate_away_is_told_with_its_cure_and_the_old_one_ser
     ]
     for mishap in mishaps:
         after(*mishap)
-    # Without root there is less to say, and no failure.
+    # Nobody needs root to see it.
     said = box.as_user("alice").attempt("jupyter-remote status")
-    assert "has not come yet" in said.stdout
+    assert "ca.test cannot be reached" in said.stdout
     assert said.stderr == ""
 
     authority.be_of_this_year()
@@ -148,7 +149,7 @@ def test_what_keeps_a_certificate_away_is_told_with_its_cure_and_the_old_one_ser
     wait_until(lambda: findings(box) == "", findings(box))
     first = served(box)
     renew(box)
-    wait_until(lambda: served(box) != first, "the new certificate is not in use")
+    wait_until(lambda: served(box) not in ("", first), "the new certificate is not in use")
     authority.stop()
     for mishap in mishaps:
         after(*mishap)

@@ -117,7 +117,7 @@ _LOGGED = (
     "lab.test at https://ca.test:14000/authZ/h7. Exact response was: "
     '{"status":"invalid","identifier":{"type":"dns","value":"lab.test"},"challenges":[{"type":"http-01","url":'
     '"https://ca.test:14000/chalZ/IV","token":"x","status":"invalid","error":{"type":'
-    '"urn:ietf:params:acme:error:connection","detail":"dial tcp 10.77.0.10:81: \\"refused\\"","status":400}}]}'
+    '"urn:ietf:params:acme:error:connection","detail":"dial tcp 10.77.0.10:81: \\\\"refused\\\\"","status":400}}]}'
 )
 
 
@@ -134,3 +134,16 @@ def test_the_authoritys_words_are_found_in_apaches_log(
     found = acme.finding(_SETTINGS)
     assert found
     assert 'does not reach this machine as lab.test. It said: dial tcp 10.77.0.10:81: "refused"' in found.what
+
+
+def test_starting_over_forgets_the_failure_and_follows_no_link(store: Path, tmp_path: Path) -> None:
+    failed(store, "urn:ietf:params:acme:error:dns")
+    acme.start_over("lab.test")
+    assert acme.finding(_SETTINGS) is None
+    acme.start_over("never-asked.test")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "file").write_text("x")
+    (store / "staging/linked.test").symlink_to(other)
+    acme.start_over("linked.test")
+    assert (other / "file").exists()

@@ -112,3 +112,10 @@ def test_a_plain_site_with_pages_of_its_own_is_told_from_debians_start_page(tmp_
     # Debian's /icons/ and /javascript/ are no site.
     assert not found("Alias", "/icons/ /usr/share/apache2/icons/", vhost="")
     assert not found("DocumentRoot", str(tmp_path), file="/etc/apache2/sites-enabled/jupyter-remote.conf")
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"), [("80", True), ("0.0.0.0:80", True), ("[::]:80 http", True), ("8080", False)]
+)
+def test_a_port_that_apache_listens_on(place: str, expected: bool) -> None:
+    assert apache.listens(80, [apache.Directive("/etc/apache2/ports.conf", 5, "Listen", place, "")]) is expected
