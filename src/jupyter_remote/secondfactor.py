@@ -85,8 +85,9 @@ def tell(on: bool, address: str) -> None:
     :param address: of the front page.
     """
     if on:
-        say("A code is asked for after the password from now on. Browsers that were logged in have been logged out.")
-        say("Login links (sudo jupyter-remote url) need no code: who can make one is on this machine already.")
+        say("From now on a code is asked for after the password.")
+        say("Browsers that were logged in have been logged out.")
+        say("A login link needs no code (sudo jupyter-remote url): who can make one is here already.")
         say(f"A passkey can stand in for the code: {address}/passkeys")
     else:
         say("No code is asked for any more.")

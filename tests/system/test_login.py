@@ -115,7 +115,10 @@ def test_a_second_factor_is_set_up_on_a_terminal(box: Box, client, tmp_path: Pat
         assert not box.exists("/etc/jupyter-remote/second-factor")
         terminal.answer(pyotp.TOTP(secret).now())
         screen = terminal.expect("Browsers that were logged in have been logged out.")
-        recovery = [code.replace(" ", "") for code in re.findall(r"(?:[a-z2-7]{4} ){3}[a-z2-7]{4}", screen)]
+        recovery = [
+            code.replace(" ", "")
+            for code in re.findall(r"(?<=  )(?:[a-z2-7]{4} ){3}[a-z2-7]{4}(?=   |$)", screen, re.M)
+        ]
         assert len(set(recovery)) == 10
         assert terminal.wait() == 0
     uri = pyotp.TOTP(secret).provisioning_uri(name="alice@box.test", issuer_name="Jupyter")

@@ -125,7 +125,7 @@ class Login(_Page):
         if token := self.get_body_argument("link", ""):
             self._follow_link(token)
         elif self.get_body_argument("credential", None) is not None:
-            self._passkey()
+            await self._passkey()
         elif self.owner.is_locked:
             self._refuse("no password is set")
         elif self.get_body_argument("code", None) is not None:
@@ -174,13 +174,15 @@ class Login(_Page):
         else:
             self._refuse("wrong code", "That is not a code of this moment, or it has been used.", "code.html")
 
-    def _passkey(self) -> None:
+    async def _passkey(self) -> None:
         if wait := self.owner.limits.attempt(self.owner.caller(self.request)):
             self._refuse_for_now(wait)
             return
         second = self.owner.passed_first_step(self.request)
         purposes = {passkeys.WHOLE, passkeys.SECOND} if second else {passkeys.WHOLE}
         answer = self.get_body_argument("credential")
+        if self.owner.passkeys.all():
+            await passkeys.load()
         try:
             passkey, purpose = self.owner.passkeys.check(self.request.host_name, self.origin, answer, purposes)
         except passkeys.Refused as refusal:
@@ -243,8 +245,9 @@ class PasskeysPage(_Page):
         self._list()
 
     @web.authenticated
-    def post(self) -> None:
+    async def post(self) -> None:
         """A new one, or one less."""
+        await passkeys.load()
         try:
             if removed := self.get_body_argument("remove", ""):
                 if (gone := self.owner.passkeys.remove(removed)) is not None:

@@ -8,9 +8,11 @@ not remember which were used.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
+import importlib
 import ipaddress
 import json
 import os
@@ -150,12 +152,14 @@ class Passkeys:
 
         :raises Refused: none has, or not what we asked for, or not from our own page, or a second time.
         """
+        known = {passkey.id: passkey for passkey in self.all(host)}
+        if not known:
+            raise Refused("there is none")
         from fido2.webauthn import AttestedCredentialData, AuthenticationResponse
 
         given, challenge = self._read(answer, AuthenticationResponse.from_dict, purposes)
         purpose = self._purpose(challenge)
         assert purpose is not None
-        known = {passkey.id: passkey for passkey in self.all(host)}
         try:
             keys = [AttestedCredentialData(_bytes(passkey.key)) for passkey in known.values()]
             state = _state(challenge, purpose == WHOLE)
@@ -210,6 +214,11 @@ class Passkeys:
 
     def _store(self, passkeys: list[Passkey]) -> None:
         transaction.replace(self._file, json.dumps([asdict(passkey) for passkey in passkeys], indent=1) + "\n", 0o600)
+
+
+async def load() -> None:
+    """Import the library beside the event loop: it takes a quarter of a second, once."""
+    await asyncio.get_running_loop().run_in_executor(None, importlib.import_module, "fido2.server")
 
 
 def can_have(host: str) -> bool:

@@ -143,7 +143,9 @@ def test_a_stranger_learns_no_key_from_the_question(kept: Passkeys, device: Auth
 
 @given(st.text() | st.recursive(st.none() | st.text(), lambda inner: st.dictionaries(st.text(), inner)).map(json.dumps))
 def test_whatever_else_is_sent_is_refused(tmp_path_factory: pytest.TempPathFactory, sent: str):
-    kept = Passkeys(tmp_path_factory.getbasetemp() / "none.json", "/jupyter/")
+    kept, device = Passkeys(tmp_path_factory.getbasetemp() / "garbage.json", "/jupyter/"), Authenticator()
+    if not kept.all():
+        kept.add("box.test", ORIGIN, device.create(kept.creation("box.test", "alice", "Alice")), "laptop")
     for answer in (sent, json.dumps({"rawId": sent, "response": {"clientDataJSON": sent, "authenticatorData": sent}})):
         with pytest.raises(Refused):
             kept.check("box.test", ORIGIN, answer, {WHOLE, SECOND, NEW})
