@@ -355,26 +355,26 @@ class Keepers:
 
     async def hang_up(self, labels: set[str]) -> None:
         """Close the connections of these. An older keeper cannot tell them apart: all of its pages connect again."""
-        # Last those that may not answer.
-        for keeper in [*self._all, *self.unreachable.values()]:
-            if keeper.is_gone:
-                continue
-            try:
-                if "labels" in keeper.status:
-                    await keeper.ask("hang_up", labels=sorted(labels))
-                else:
-                    await self._disconnect_all(keeper)
-            except (KeeperGone, Refused, OSError) as error:
-                self._log.error("Browsers of the keeper of %s are not disconnected: %r", keeper.id, error)
+        # At once: one that hangs must not be in the way of the others.
+        all_of_them = [keeper for keeper in [*self._all, *self.unreachable.values()] if not keeper.is_gone]
+        await asyncio.gather(*(self._hang_up(keeper, sorted(labels)) for keeper in all_of_them))
 
-    async def _disconnect_all(self, keeper: Keeper) -> None:
-        """Have it close everything, by the name of a login that nobody has."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(
-                connection, os.fspath(self.runtime / keeper.id / wire.CONTROL)
-            )
-            await _ask_once(connection, {"op": "watch", "login": "nobody"})
+    async def _hang_up(self, keeper: Keeper, labels: list[str]) -> None:
+        try:
+            if "labels" in keeper.status:
+                await keeper.ask("hang_up", labels=labels)
+                return
+            # The login of nobody closes everything.
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.setblocking(False)
+                control = os.fspath(self.runtime / keeper.id / wire.CONTROL)
+                await asyncio.get_running_loop().sock_connect(connection, control)
+                await _ask_once(connection, {"op": "watch", "login": "nobody"})
+        except KeeperGone:
+            return
+        except (Refused, OSError) as error:
+            if not keeper.is_gone:
+                self._log.error("Browsers of the keeper of %s are not disconnected: %r", keeper.id, error)
 
     # -- a new one ----------------------------------------------------------------------------------
 
