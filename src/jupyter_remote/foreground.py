@@ -54,7 +54,7 @@ def run(settings: Settings) -> NoReturn:
     listening = _listen(settings, owner)
     last = _FIRST + len(listening) - 1
     # Out of the way of the numbers that they are to have.
-    numbers = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD, last + 1) for one in listening]
+    numbers = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD_CLOEXEC, last + 1) for one in listening]
     credentials = _credentials(owner)
     environment = {
         "HOME": str(owner.home),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lab.box import Box, Person
+from lab.box import NONINTERACTIVE, Box, Person
 
 from tests.client import Client
 from tests.installed import PASSWORD
@@ -184,6 +184,14 @@ def test_the_work_of_notebooks_goes_on_inside(box: Box, alice: Person, client: M
         came[name] = done.value if done.error is None else done.error
     assert came == DONE
 
+    # What a forked process prints is the cell's.
+    request = kernel.submit("multiprocessing.get_context('fork').Process(target=print, args=('by a fork',)).start()")
+    printed = ""
+    while "by a fork" not in printed:
+        message = kernel.receive()
+        if message["parent_header"].get("msg_id") == request and message["msg_type"] == "stream":
+            printed += message["content"]["text"]
+
     # Namespaces, as containers without root are made of, as far as a shell of the owner's has them on this machine.
     for line in (
         "unshare --user --map-root-user id --user",
@@ -207,6 +215,22 @@ def test_the_work_of_notebooks_goes_on_inside(box: Box, alice: Person, client: M
     pid = box.sh("systemctl show -P MainPID jupyter-remote.service")
     assert "gpu0" in box.sh("ls /dev") and "gpu0" not in box.sh(f"ls /proc/{pid}/root/dev")
     assert "hidepid=invisible" in box.read(f"/proc/{pid}/mounts")
+
+
+@pytest.mark.one_release
+def test_shared_memory_outlives_the_owners_last_login_and_ends_with_its_kernel(box: Box, client: MakeClient):
+    box.sh("apt-get -qq update && apt-get -qq install --yes libpam-systemd", env=NONINTERACTIVE)
+    visitor = client(box).login(PASSWORD)
+    kernel = visitor.start_kernel()
+    kernel.execute("from multiprocessing import shared_memory as m; s = m.SharedMemory(create=True, size=4096)")
+    # As logind does it for whoever logs in and out; what is in the machine's own place goes.
+    box.as_user("alice").sh("touch /dev/shm/of-a-shell")
+    assert "alice" in box.sh("systemd-run --quiet --pipe --wait --property=PAMName=login --uid=alice loginctl")
+    box.sh("while [ -e /dev/shm/of-a-shell ]; do sleep 0.2; done", timeout=120)
+    assert kernel.execute("m.SharedMemory(s.name).size").value == "4096"
+    other = visitor.start_kernel()
+    assert other.execute("import os; os.listdir('/dev/shm')").value == "[]"
+    assert box.sh("ls /dev/shm") == ""
 
 
 #: Prints in which ways it can look into a process.

@@ -90,7 +90,7 @@ def attempt(what, how, action):
         action()
     except OSError as error:
         # Anything else would mean that nobody has refused.
-        assert error.errno in (errno.EACCES, errno.EPERM), (what, how, error)
+        assert error.errno in (errno.EACCES, errno.EPERM, errno.EROFS), (what, how, error)
         refused += 1
     else:
         worked.append([what, how])
@@ -161,6 +161,12 @@ class Row:
         """Whether the row is about this path itself."""
         return bool(re.fullmatch(_pattern(self.what.rstrip("/")), path))
 
+    def is_true_of(self, file: dict[str, str]) -> bool:
+        """Whether kind, owner and mode are as the row says; releases of Debian may differ: ``0400 or 0440``."""
+        owners = self.owner.replace("OWNER", "alice").split(" or ")
+        alike = (file["kind"] == "d") == self.what.endswith("/") and file["mode"] in self.mode.split(" or ")
+        return file["owner"] in owners and (alike or self.mode == "any")
+
     def keeps(self, path: str) -> bool:
         """Whether this is a directory that shuts others out, and the path is below it."""
         shut = self.what.endswith("/") and self.mode.endswith("00")
@@ -227,12 +233,11 @@ def test_the_table_of_who_may_what_is_true_and_nobody_else_may_anything(box: Box
         used.update(fitting)
         if fitting:
             row = exact[file["path"]] = fitting[0]
-            is_alike = row.mode == "any" or (file["mode"], file["kind"] == "d") == (row.mode, row.what.endswith("/"))
-            if not is_alike or file["owner"] != row.owner.replace("OWNER", "alice"):
+            if not row.is_true_of(file):
                 different.append((row, file))
         elif not any(row.keeps(file["path"]) for row in rows):
             different.append((None, file))
-    assert different == []
+    assert not different, "\n".join(map(str, different))
     for process in processes:
         fitting = [row for row in rows if re.fullmatch(_pattern(row.what), process["unit"])]
         used.update(fitting)
@@ -304,6 +309,7 @@ while True:
 """
 
 
+@pytest.mark.one_release
 def test_nobody_takes_the_servers_place_while_it_is_down(box: Box, bob: Person, client: MakeClient):
     visitor = client(box).login(PASSWORD)
 
@@ -343,6 +349,7 @@ def test_nobody_takes_the_servers_place_while_it_is_down(box: Box, bob: Person, 
     assert visitor.logged_in
 
 
+@pytest.mark.one_release
 def test_nobody_stands_in_the_way_of_an_administrator(box: Box, bob: Person):
     """Neither by a file that we would open, nor by holding one that they can read."""
     box.sh("jupyter-remote apply")

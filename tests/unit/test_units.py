@@ -23,7 +23,7 @@ _RESTRICTION = re.compile(
 #: What notebooks need and the server does not.
 _SERVERS_ALONE = {"PrivateDevices", "ProtectProc", "RestrictAddressFamilies", "RestrictNamespaces"}
 #: What root is not hindered by, when sudo is allowed.
-_STAYS = {"InaccessiblePaths", "PrivateTmp", "ReadWritePaths", "UMask"}
+_STAYS = {"InaccessiblePaths", "PrivateIPC", "PrivateTmp", "ReadWritePaths", "UMask"}
 
 
 def directives(unit: str) -> list[str]:

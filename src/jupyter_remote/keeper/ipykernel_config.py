@@ -5,16 +5,27 @@ ipykernel's channel for output keeps 1000 messages for a reader that is slow, an
 then: on a busy machine output was lost before anybody could journal it. Here it keeps them all; they are
 read as fast as the machine can.
 
+What forked processes print comes to ipykernel at a TCP port of the machine, which everybody on it could connect
+to. Here it is a unix socket beside the kernel's others.
+
 It runs in the owner's environment, so in any version of Python and ipykernel: it does what it can.
 """
 
 import zmq
+from ipykernel.iostream import IOPubThread
 from ipykernel.kernelapp import IPKernelApp
 
 _original = getattr(IPKernelApp, "init_iopub", None)
+_original_in = getattr(IOPubThread, "_setup_pipe_in", None)
+#: Where forked processes' output comes in; as long as it is empty, at ipykernel's own place.
+_address = ""
 
 
 def _init_iopub(self, context):  # noqa: ANN001, ANN202
+    global _address
+    if getattr(self, "transport", "") == "ipc":
+        # FORKS in kernel.py, which takes it away in the end.
+        _address = f"ipc://{self.ip}-0"
     # The default of the sockets made next.
     context.setsockopt(zmq.SNDHWM, 0)
     try:
@@ -23,5 +34,26 @@ def _init_iopub(self, context):  # noqa: ANN001, ANN202
         context.sockopts.pop(zmq.SNDHWM, None)
 
 
+def _setup_pipe_in(self):  # noqa: ANN001, ANN202
+    _original_in(self)
+    socket = getattr(getattr(self, "_pipe_in", None), "socket", None)
+    if _address and socket is not None:
+        # Nobody knows the port yet.
+        socket.unbind(socket.getsockopt(zmq.LAST_ENDPOINT))
+        socket.bind(_address)
+
+
+def _setup_pipe_out(self):  # noqa: ANN001, ANN202
+    # As the original: what a fork inherits cannot be used.
+    context = zmq.Context()
+    socket = context.socket(zmq.PUSH)
+    socket.linger = 3000
+    socket.connect(_address or f"tcp://127.0.0.1:{self._pipe_port}")
+    return context, socket
+
+
 if _original is not None:
     IPKernelApp.init_iopub = _init_iopub
+if _original_in is not None and hasattr(IOPubThread, "_setup_pipe_out"):
+    IOPubThread._setup_pipe_in = _setup_pipe_in
+    IOPubThread._setup_pipe_out = _setup_pipe_out

@@ -22,6 +22,8 @@ from .process import Process
 
 #: Numbers of the channels' sockets, in Jupyter's connection files "ports".
 PORTS = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
+#: The number of one more socket of ipykernel's, for what forked processes print; see ``ipykernel_config.py``.
+FORKS = 0
 
 #: Channels on which a client and the kernel answer each other.
 _TALKING = ("shell", "control", "stdin", "hb")
@@ -152,7 +154,7 @@ class Kernel:
             raise RuntimeError("the kernel runs")
         self.memo = start.get("memo") or {}
         file = f"{self._runtime}/kernel.json"
-        for port in PORTS.values():
+        for port in (*PORTS.values(), FORKS):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self._sockets}-{port}")
         _write_private(
@@ -462,7 +464,7 @@ class Kernel:
         self._remove_sockets()
 
     def _remove_sockets(self) -> None:
-        for port in PORTS.values():
+        for port in (*PORTS.values(), FORKS):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self._sockets}-{port}")
         with contextlib.suppress(OSError):

@@ -101,9 +101,13 @@ def test_nobody_else_can_connect_to_a_kernel(shared: Running, kernel: Kernel):
     own = Path(connection["ip"]).parent
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
     assert connection["transport"] == "ipc"
-    assert {f"{connection['ip']}-{connection[name]}" for name in connection if name.endswith("_port")} == {
-        str(path) for path in own.iterdir() if path.is_socket()
-    }
+    channels = {f"{connection['ip']}-{connection[name]}" for name in connection if name.endswith("_port")}
+    from_forks = f"{connection['ip']}-0"
+    assert channels | {from_forks} == {str(path) for path in own.iterdir() if path.is_socket()}
+    # Nor is there a port of the machine's.
+    inodes = kernel.execute("import os; print(*(os.readlink(one.path) for one in os.scandir('/proc/self/fd')))").text
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        assert f"socket:[{line.split()[9]}]" not in inodes
 
 
 def test_the_servers_own_environment_is_offered_to_nobody(owner: Browser):
