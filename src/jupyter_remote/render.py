@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from . import paths
+from . import paths, tls
 from .accounts import Account
 from .machine import Machine
 from .settings import Settings, size_in_bytes
@@ -86,6 +86,7 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         "listen": str(paths.HTTP_SOCKET) if unix else f"127.0.0.1:{settings.listen}",
         "backend": f"unix:{paths.HTTP_SOCKET}|http://localhost" if unix else f"http://127.0.0.1:{settings.listen}",
         "server_name": settings.server_name or machine.name,
+        "tls_groups": tls.GROUPS,
     }
     return {
         paths.SERVER_JSON: json.dumps(server, indent=2) + "\n",
