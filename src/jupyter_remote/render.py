@@ -7,11 +7,12 @@ checked, JSON by :mod:`json`, and for a home directory (which nobody checks) sys
 from __future__ import annotations
 
 import json
+import ssl
 from pathlib import Path
 
 import jinja2
 
-from . import paths, tls
+from . import paths
 from .accounts import Account
 from .machine import Machine
 from .settings import Settings, size_in_bytes
@@ -19,6 +20,10 @@ from .settings import Settings, size_in_bytes
 #: A part of the machine's memory is rounded down to this, in bytes: what the machine has differs a little
 #: from boot to boot, and that is no reason to render anew.
 _STEP = 64 << 20
+
+#: The key exchanges of Mozilla's intermediate profile. First the one that a quantum computer does not undo either,
+#: where OpenSSL has it: Python's is Apache's.
+_TLS_GROUPS = "X25519MLKEM768:" * (ssl.OPENSSL_VERSION_INFO >= (3, 5)) + "X25519:prime256v1:secp384r1"
 
 _environment = jinja2.Environment(
     loader=jinja2.PackageLoader("jupyter_remote"),
@@ -83,10 +88,10 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         "place": place,
         "home": unit_quoted(str(owner.home)),
         "group": machine.apache_group,
+        "tls_groups": _TLS_GROUPS,
         "listen": str(paths.HTTP_SOCKET) if unix else f"127.0.0.1:{settings.listen}",
         "backend": f"unix:{paths.HTTP_SOCKET}|http://localhost" if unix else f"http://127.0.0.1:{settings.listen}",
         "server_name": settings.server_name or machine.name,
-        "tls_groups": tls.GROUPS,
     }
     return {
         paths.SERVER_JSON: json.dumps(server, indent=2) + "\n",

@@ -12,17 +12,12 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import ssl
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .run import ProcessFailed, die, run
-
-#: The key exchanges of Mozilla's intermediate profile. First the one that also a quantum computer does not undo, where
-#: OpenSSL has it: Python's is Apache's.
-GROUPS = "X25519MLKEM768:" * (ssl.OPENSSL_VERSION_INFO >= (3, 5)) + "X25519:prime256v1:secp384r1"
 
 #: Days. Apple's limit for private CAs is 825, that of Mozilla's profile 366; a weekly `apply` renews long before.
 _LEAF_DAYS = 365

@@ -1,14 +1,10 @@
-"""The pages that are ours: login, and the refusal of a name. No script, no picture, nothing from elsewhere.
-
-And what browsers are told about every answer, whoever wrote it.
-"""
+"""The pages that are ours: login, and the refusal of a name. No script, no picture, nothing from elsewhere."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jinja2
-from tornado.httputil import HTTPHeaders
 
 #: What a page of ours may do: nothing but show itself and send its own form.
 HEADERS = {
@@ -19,18 +15,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-
-#: What other pages may do with an answer of any handler; as far as it costs JupyterLab and notebooks nothing.
-#: docs/security.md says what was left out, and why.
-DEFAULTS = {
-    "Content-Security-Policy": "frame-ancestors 'self'",
-    "X-Content-Type-Options": "nosniff",
-    # The browsers' own default, said. Less would cost maps: servers of tiles want to know who shows them.
-    "Referrer-Policy": "strict-origin-when-cross-origin",
-}
-
-#: No window of another origin holds ours, nor learns where it goes. Windows that ours opens may talk to it.
-OPENER = "same-origin-allow-popups"
 
 _environment = jinja2.Environment(
     loader=jinja2.PackageLoader("jupyter_remote.server"),
@@ -52,15 +36,3 @@ def unknown_name(name: str) -> str:
     :param name: the name if it looks like a host name, else empty: then it is not repeated.
     """
     return render("unknown-name.html", name=name)
-
-
-def complete(headers: HTTPHeaders) -> None:
-    """Add what every answer says, where its handler has not said it."""
-    for name, value in DEFAULTS.items():
-        headers.setdefault(name, value)
-    policy = headers["Content-Security-Policy"]
-    # A file of the owner's is shown in a sandbox, and browsers show no page that has both.
-    if "sandbox" not in policy:
-        headers.setdefault("Cross-Origin-Opener-Policy", OPENER)
-        if "base-uri" not in policy:
-            headers["Content-Security-Policy"] = f"{policy}; base-uri 'self'"
