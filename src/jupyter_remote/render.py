@@ -7,6 +7,7 @@ checked, JSON by :mod:`json`, and for a home directory (which nobody checks) sys
 from __future__ import annotations
 
 import json
+import ssl
 from pathlib import Path
 
 import jinja2
@@ -22,6 +23,10 @@ _STEP = 64 << 20
 
 #: The line of Apache's definitions with which it asks for a certificate although it has one.
 ASK_ANEW = "Define JUPYTER_REMOTE_ACME_ANEW\n"
+
+#: The key exchanges of Mozilla's intermediate profile. First the one that a quantum computer does not undo either,
+#: where OpenSSL has it: Python's is Apache's.
+_TLS_GROUPS = "X25519MLKEM768:" * (ssl.OPENSSL_VERSION_INFO >= (3, 5)) + "X25519:prime256v1:secp384r1"
 
 _environment = jinja2.Environment(
     loader=jinja2.PackageLoader("jupyter_remote"),
@@ -88,6 +93,7 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         # Also when there is a port: whoever is first can have a port while we are stopped, and Apache would hand
         # them the owner's cookies. Root's directory is nobody else's.
         "backend": f"unix:{paths.HTTP_SOCKET}|http://localhost",
+        "tls_groups": _TLS_GROUPS,
         "server_name": settings.server_name or machine.name,
         "acme_names": " ".join(acme.names(settings)) if machine.asks_authority else "",
         "acme_contact": acme.contact(settings),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from lab.box import Box
-from playwright.sync_api import Page, TimeoutError
+from playwright.sync_api import Page
 
 from tests.browser import elsewhere
 from tests.browser.browser import Browser, browsing
@@ -64,6 +64,12 @@ ATTACK = """async ({ target, kernel, mark }) => {
     if (await loads(make("img", { src: `${target}/files/mine.svg` })))
         gained.push("picture");
 
+    for (const path of ["lab", "login", "api", "files/page.html"])
+        await Promise.race([
+            loads(make("iframe", { src: `${target}/${path}`, name: `frame ${path}` })),
+            new Promise(resolve => setTimeout(resolve, 10000)),
+        ]);
+
     // What only sends: whoever runs this looks at what has changed.
     const query = `?_xsrf=${encodeURIComponent(token)}`;
     for (const type of ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]) {
@@ -84,12 +90,8 @@ ATTACK = """async ({ target, kernel, mark }) => {
             await loaded;
         }
     }
+    // The last thing: where it works, nobody is logged in any more.
     await loads(make("img", { src: `${target}/logout` }));
-    for (const path of ["lab", "login", "api", "files/page.html"])
-        await Promise.race([
-            loads(make("iframe", { src: `${target}/${path}`, name: `frame ${path}` })),
-            new Promise(resolve => setTimeout(resolve, 10000)),
-        ]);
     return gained;
 }"""
 
@@ -113,8 +115,8 @@ def gained(page: Page, origin: str, target: str, witness: Client) -> set[str]:
     kernel = witness.start_kernel()
     mark = f"taken-{kernel.id}"
     before = _things(witness)
-    # Where cookies of the target can be read, if anywhere.
-    page.goto(f"{origin}{target.removeprefix('https://box.test')}/api", wait_until="load")
+    # Where cookies of the target can be read, if anywhere; on our own origin a file that may do all this.
+    page.goto(f"{origin}{target.removeprefix('https://box.test')}/static/favicon.ico", wait_until="load")
     got = set(page.evaluate(ATTACK, {"target": target, "kernel": kernel.id, "mark": mark}))
     after = _things(witness)
     got |= {f"posted {kind}" for kind in before if after[kind] - before[kind] - {mark}}
@@ -124,10 +126,12 @@ def gained(page: Page, origin: str, target: str, witness: Client) -> set[str]:
     with page.expect_popup() as opened:
         page.evaluate("target => { window.held = window.open(target + '/api') }", target)
     opened.value.wait_for_url(f"{target}/**")
-    try:
+    for _ in range(50):
         # The browser takes the window away from who has opened it.
-        page.wait_for_function("window.held.closed", timeout=5000)
-    except TimeoutError:
+        if page.evaluate("window.held.closed"):
+            break
+        page.wait_for_timeout(100)
+    else:
         got.add("opener")
     opened.value.close()
     kernel.channels.close()
@@ -215,10 +219,13 @@ def test_the_guides_configuration_fails_the_same_test(window: Browser, box: Box,
         box.write(f"/home/alice/{name}", content, owner="alice")
     box.write("/etc/apache2/conf-available/guide.conf", GUIDE_APACHE)
     box.sh("a2enmod -q proxy_wstunnel && a2enconf -q guide && systemctl reload apache2")
-    spec = box.sh("ls -d /var/lib/jupyter-remote/users/alice/python3*/share/jupyter").split()[-1]
+    # Its own Python has no kernel; the owner's has.
+    python = box.sh("ls /var/lib/jupyter-remote/users/alice/python3*/bin/python").split()[-1]
+    spec = {"argv": [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "Python"}
+    box.write("/home/alice/guide/kernels/python3/kernel.json", json.dumps(spec), owner="alice")
     box.sh(
-        f"systemd-run -q --unit=guide --uid=alice --setenv=JUPYTER_PATH={spec} --setenv=HOME=/home/alice"
-        f" --working-directory=/home/alice {program} -m jupyter_server"
+        "systemd-run -q --unit=guide --uid=alice --working-directory=/home/alice"
+        f" env HOME=/home/alice JUPYTER_PATH=/home/alice/guide {program} -m jupyter_server"
     )
     box.sh("until curl -sf http://localhost:8888/guide/api; do sleep 0.2; done", timeout=120)
     target = "https://box.test/guide"

@@ -28,7 +28,7 @@ from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.websocket import WebSocketHandler
 
-from . import pages, upstream
+from . import headers, pages, upstream
 from .instance import Instance
 
 #: Addresses whose X-Forwarded-For entry is a proxy of this machine and never the client.
@@ -238,7 +238,7 @@ class _Visit(httputil.HTTPMessageDelegate):
         # Weak: the door's dictionary is keyed by it.
         self._server_conn = weakref.ref(server_conn)
         self._request_conn = request_conn
-        upstream.complete_headers(request_conn, pages.complete)
+        upstream.complete_headers(request_conn, headers.complete)
         self._first = first
         self._delegate: httputil.HTTPMessageDelegate | None = None
 

@@ -1,8 +1,5 @@
 """The pages that are ours: login, and refusals. No picture, nothing from elsewhere, and no script but for login
-links and passkeys.
-
-And what browsers are told about every answer, whoever wrote it.
-"""
+links and passkeys."""
 
 from __future__ import annotations
 
@@ -10,9 +7,8 @@ import math
 from typing import Any
 
 import jinja2
-from tornado.httputil import HTTPHeaders
 
-#: What a page of ours may do: nothing but show itself, run our script, and send its own form.
+#: What a page of ours may do: nothing but show itself and send its own form.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; form-action 'self'; "
@@ -27,18 +23,6 @@ POLICY_WITH_SCRIPT = HEADERS["Content-Security-Policy"] + "; script-src 'self'"
 
 #: Where scripts are, below the base URL. Public, as everything below static/.
 SCRIPTS = "static/jupyter-remote/"
-
-#: What other pages may do with an answer of any handler; as far as it costs JupyterLab and notebooks nothing.
-#: docs/security.md says what was left out, and why.
-DEFAULTS = {
-    "Content-Security-Policy": "frame-ancestors 'self'",
-    "X-Content-Type-Options": "nosniff",
-    # The browsers' own default, said. Less would cost maps: servers of tiles want to know who shows them.
-    "Referrer-Policy": "strict-origin-when-cross-origin",
-}
-
-#: No window of another origin holds ours, nor learns where it goes. Windows that ours opens may talk to it.
-OPENER = "same-origin-allow-popups"
 
 _environment = jinja2.Environment(
     loader=jinja2.PackageLoader("jupyter_remote.server"),
@@ -66,18 +50,6 @@ def unknown_name(name: str) -> str:
     :param name: the name if it looks like a host name, else empty: then it is not repeated.
     """
     return render("unknown-name.html", name=name)
-
-
-def complete(headers: HTTPHeaders) -> None:
-    """Add what every answer says, where its handler has not said it."""
-    for name, value in DEFAULTS.items():
-        headers.setdefault(name, value)
-    policy = headers["Content-Security-Policy"]
-    # A file of the owner's is shown in a sandbox, and browsers show no page that has both.
-    if "sandbox" not in policy:
-        headers.setdefault("Cross-Origin-Opener-Policy", OPENER)
-        if "base-uri" not in policy:
-            headers["Content-Security-Policy"] = f"{policy}; base-uri 'self'"
 
 
 def wait(host: str, base_url: str, seconds: int, way_on: str) -> str:
