@@ -216,7 +216,7 @@ def busy(box: Box, client: MakeClient) -> Client:
     visitor.api("POST", "contents/private.ipynb/checkpoints")
     visitor.open_terminal().run("echo said by a shell")
     visitor.events()
-    box.as_user("alice").sh("jupyter-remote url")
+    box.as_user("alice").sh("jupyter-remote url; jupyter-remote token create laptop")
     return visitor
 
 
