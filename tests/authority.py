@@ -95,7 +95,7 @@ class Authority:
         times = [f"{moment:%Y%m%d%H%M%SZ}" for moment in (begin, end)]
         self.box.sh(
             f"cd {_HOME} && : > {name}.index && openssl req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr "
-            f"-subj /CN={host} 2>/dev/null && openssl ca -batch -config {name}.cnf -selfsign -keyfile {name}.key "
+            f"-subj /CN={name} 2>/dev/null && openssl ca -batch -config {name}.cnf -selfsign -keyfile {name}.key "
             f"-in {name}.csr -out {name}.crt -notext -startdate {times[0]} -enddate {times[1]} 2>/dev/null"
         )
         return f"{_HOME}/{name}.crt", f"{_HOME}/{name}.key"

@@ -175,6 +175,7 @@ def _time(text: object) -> float:
 _NOT_PROVED = "Error waiting on domain names to be validated"
 #: And for that Apache listens neither here nor there.
 _NO_WAY = "None of the ACME challenge methods"
+_UNREACHABLE = "Unsuccessful in contacting ACME server"
 _PROBLEMS = {
     "dns": (
         "The authority does not find {name} in the DNS.",
@@ -289,6 +290,9 @@ def finding(settings: Settings) -> Finding | None:
         what, hint = _PROBLEMS[kind]
     elif unreachable := probe(settings.tls_acme_directory):
         return Finding(f"{unreachable.what} {_next(one)}", unreachable.hint)
+    elif detail.startswith(_UNREACHABLE):
+        what, detail = "The authority could not be reached, and can be now.", ""
+        hint = "Apache asks again by itself. At once: sudo jupyter-remote apply"
     else:
         what = "Apache has not got the certificate."
         hint = f"See what it says, and try again: sudo tail /var/log/apache2/error.log — {_AGAIN}"

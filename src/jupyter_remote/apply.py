@@ -301,7 +301,8 @@ def _apply_apache(settings: Settings, here: Machine, outcome: Outcome, transacti
     ours = {"tls", "modules", str(paths.APACHE_DEFINES), *map(str, _CONFFILES), "apache"}
     # A reload puts a new certificate to use, and after a failure makes Apache ask again at once.
     failed = here.asks_authority and acme.job(settings.server_name).errors
-    if failed:
+    if failed or (here.asks_anew and str(paths.APACHE_DEFINES) in outcome.changed):
+        # What is staged is of no use: half of something, or another authority's.
         acme.start_over(settings.server_name)
     ready = here.asks_authority and acme.is_ready(settings.server_name)
     if failed or ready or ours.intersection(outcome.changed):

@@ -162,7 +162,7 @@ def _certificate(settings: Settings, findings: list[Finding]) -> _Certificate:
     if settings.tls_mode != "self-signed" and theirs:
         findings.append(
             Finding(
-                f"{theirs} has Jupyter in it, and its certificate is used, "
+                f"Jupyter is in {theirs}, whose certificate is used, "
                 f"so tls.mode {settings.tls_mode} has nothing to do.",
                 "As you want it? sudo jupyter-remote config unset tls.mode — "
                 "or a vhost of our own beside it: sudo jupyter-remote config set apache.mode site",
