@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import importlib
@@ -172,7 +173,9 @@ class Passkeys:
             raise Refused(f"the counter of {passkey.name!a} went back: somebody has a copy of it")
         self._used[challenge] = self._clock()
         if counter != passkey.counter:
-            self._store([replace(one, counter=counter) if one.id == passkey.id else one for one in self.all()])
+            # On a full disk the old count is as good.
+            with contextlib.suppress(OSError):
+                self._store([replace(one, counter=counter) if one.id == passkey.id else one for one in self.all()])
         return passkey, purpose
 
     def _read(self, answer: str, parse: Callable[[Any], Any], purposes: set[str]) -> tuple[Any, bytes]:
