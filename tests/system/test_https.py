@@ -236,9 +236,6 @@ def test_without_tls_only_this_machine_may_come_in(box: Box) -> None:
     assert "version" in box.sh("curl -sf http://localhost/jupyter/api")
     assert box.sh(f"curl -s -o /dev/null -w '%{{http_code}}' --interface {box.ip} http://{box.ip}/jupyter/api") == "200"
     assert "for this machine alone" in box.sh("jupyter-remote status")
-    # A visitor of the proxy that does https: cookies are for https.
-    through = "curl -si -H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 203.0.113.9' http://box.test/jupyter/login"
-    assert "; secure" in box.sh(f"{through} | grep -i ^set-cookie").lower()
     from jupyter_remote.run import run
 
     for headers in ([], ["-H", "X-Forwarded-For: 127.0.0.1", "-H", "X-Real-IP: 127.0.0.1"]):
