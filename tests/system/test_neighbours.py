@@ -204,6 +204,8 @@ def attempts(box: Box, person: str, found: dict[str, Any]) -> set[tuple[str, str
 @pytest.fixture
 def busy(box: Box, client: MakeClient) -> Client:
     """The owner's browser, with all open that there can be."""
+    # Since the machine was started nobody has.
+    box.sh("jupyter-remote apply")
     visitor = client(box).login(PASSWORD)
     wish = {"path": "private.ipynb", "name": "private.ipynb", "type": "notebook", "kernel": {"name": "python3"}}
     kernel = visitor.connect(visitor.api("POST", "sessions", wish)["kernel"]["id"])
