@@ -165,7 +165,8 @@ class Door(httputil.HTTPServerConnectionDelegate):
         if origin is not None:
             # Of each websocket, and of whatever changes something.
             scheme, _, host = origin.lower().partition("://")
-            return host != request.host.lower() or (self.instance.behind_tls and scheme != "https")
+            # (By a port of `listen` our own pages have come without https, as an ssh tunnel brings them.)
+            return host != request.host.lower() or (request.protocol == "https" and scheme != "https")
         if headers.get("Sec-Fetch-Site") not in ELSEWHERE:
             return False
         is_link = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
