@@ -192,6 +192,7 @@ def _surroundings(settings: Settings) -> Machine:
     return replace(
         here,
         certificate_files=files and (str(files[0]), str(files[1])),
+        certificate_links=tuple(sorted({str(file.parent) for file in files or () if file.is_symlink()})),
         asks_authority=asks,
         asks_anew=asks and acme.is_from_another(settings),
         listens_on_80=not config or apache.listens(80, config),

@@ -18,7 +18,8 @@ class Machine:
     """Names without duplicates, best first; addresses as text, IPv4 first; the group that Apache runs as.
 
     ``site_names`` are those of the https vhosts that an administrator has made. ``memory`` is in bytes; 0 when
-    it is not known. ``certificate_files`` are those that somebody else looks after, ``asks_authority`` says that
+    it is not known. ``certificate_files`` are those that somebody else looks after, ``certificate_links`` the
+    directories in which they are links (that one was replaced is seen there only), ``asks_authority`` says that
     Apache itself gets the certificate, ``asks_anew`` that it shall not wait for the old one's end, ``listens_on_80``
     that an authority can come by plain http, and ``hsts`` that browsers may be told to come by https alone.
     """
@@ -29,6 +30,7 @@ class Machine:
     site_names: tuple[str, ...] = ()
     memory: int = 0
     certificate_files: tuple[str, str] | None = None
+    certificate_links: tuple[str, ...] = ()
     asks_authority: bool = False
     asks_anew: bool = False
     listens_on_80: bool = True

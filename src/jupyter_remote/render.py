@@ -116,7 +116,7 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
 def _watched(settings: Settings, machine: Machine) -> tuple[str, ...]:
     if machine.asks_authority:
         return (str(acme.staging(settings.server_name)),)
-    return machine.certificate_files or ()
+    return (*(machine.certificate_files or ()), *machine.certificate_links)
 
 
 def _watchable(path: str) -> str:
