@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from . import accounts, configure, paths
 from .keeper import wire
@@ -36,6 +36,8 @@ _PEER = struct.Struct("=iII")
 _KINDS = ("kernel", "terminal")
 #: The state of one whose keeper is of a version that we do not understand.
 _OTHER_VERSION = "other version"
+#: What :func:`named` says of them.
+WHICH = ("kernel", "What runs: jupyter-remote kernels")
 #: Characters of an id that are shown, at least; more where two begin alike.
 _SHORT = 8
 
@@ -267,7 +269,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _interrupt(arguments: argparse.Namespace) -> int:
     place = as_owner()
-    return _each(_named(arguments.ids, _all(place)), "interrupted", lambda one: interrupt(place.runtime, one))
+    return _each(named(arguments.ids, _all(place), *WHICH), "interrupted", lambda one: interrupt(place.runtime, one))
 
 
 def _stop(arguments: argparse.Namespace) -> int:
@@ -279,7 +281,7 @@ def _stop(arguments: argparse.Namespace) -> int:
         )
     place = as_owner()
     found = _all(place)
-    wanted = found if arguments.all else _named(arguments.ids, found)
+    wanted = found if arguments.all else named(arguments.ids, found, *WHICH)
     return _each(wanted, "stopped", lambda one: stop(place.runtime, one))
 
 
@@ -298,14 +300,28 @@ def _each(wanted: Iterable[Kept], done: str, operation: Callable[[Kept], object]
     return code
 
 
-def _named(ids: list[str], found: list[Kept]) -> list[Kept]:
-    """Those that are meant by ids or beginnings of ids.
+class Identified(Protocol):
+    """What has an id."""
 
+    @property
+    def id(self) -> str: ...
+
+
+One = TypeVar("One", bound=Identified)
+
+
+def named(
+    texts: list[str], found: list[One], kind: str, hint: str, called: Callable[[One], tuple[str, ...]] = lambda _: ()
+) -> list[One]:
+    """Those that are meant by ids, beginnings of ids, or what else they are called.
+
+    :param kind: what they are, for a message.
+    :param hint: how to see what there is.
     :raises Mistake: there is none, or more than one.
     """
-    wanted = []
-    for text in ids:
-        exact = [one for one in found if one.id == text]
+    wanted: list[One] = []
+    for text in texts:
+        exact = [one for one in found if text and text in (one.id, *called(one))]
         meant = exact or [one for one in found if text and one.id.startswith(text)]
         if len(meant) > 1:
             die(
@@ -314,7 +330,7 @@ def _named(ids: list[str], found: list[Kept]) -> list[Kept]:
                 code=EX_DATAERR,
             )
         if not meant:
-            die(f"There is no kernel {text!a}.", hint="What runs: jupyter-remote kernels", code=EX_DATAERR)
+            die(f"There is no {kind} {text!a}.", hint=hint, code=EX_DATAERR)
         wanted += [one for one in meant if one not in wanted]
     return wanted
 

@@ -13,7 +13,10 @@ from typing import Any
 
 from . import kernels, paths
 from .passes import Pass, Passes
-from .run import EX_DATAERR, EX_USAGE, die, say
+from .run import EX_USAGE, die, say
+
+#: What :func:`kernels.named` says of them.
+_WHICH = ("session", "Those that there are: jupyter-remote sessions")
 
 #: Characters of an id that are shown.
 _SHORT = 8
@@ -76,10 +79,10 @@ def _end(arguments: argparse.Namespace) -> int:
     passes = Passes(place.logins)
     found = passes.all()
     if arguments.all:
-        kept = named(arguments.keep, found, "session", "jupyter-remote sessions")
+        kept = kernels.named(arguments.keep, found, *_WHICH)
         wanted = [one for one in found if one not in kept]
     else:
-        wanted = named(arguments.ids, found, "session", "jupyter-remote sessions")
+        wanted = kernels.named(arguments.ids, found, *_WHICH)
     throw_out(place, passes, wanted)
     for one in wanted:
         say(f"{one.id[:_SHORT]} logged out: {one.browser} from {one.address}")
@@ -93,27 +96,6 @@ def throw_out(place: paths.Place, passes: Passes, gone: Iterable[Pass]) -> None:
     ids = [one.id for one in gone if passes.remove(one.digest)]
     if ids:
         kernels.disconnect(place.runtime, ids)
-
-
-def named(texts: list[str], found: list[Pass], kind: str, command: str) -> list[Pass]:
-    """Those that are meant by names, ids, or beginnings of ids.
-
-    :raises Mistake: there is none, or more than one.
-    """
-    wanted = []
-    for text in texts:
-        exact = [one for one in found if text and text in (one.id, one.name)]
-        meant = exact or [one for one in found if text and one.id.startswith(text)]
-        if len(meant) > 1:
-            die(
-                f"{text!a} is the beginning of {len(meant)} ids.",
-                hint=f"Type more of it: {', '.join(one.id for one in meant)}",
-                code=EX_DATAERR,
-            )
-        if not meant:
-            die(f"There is no {kind} {text!a}.", hint=f"Those that there are: {command}", code=EX_DATAERR)
-        wanted += [one for one in meant if one not in wanted]
-    return wanted
 
 
 def ago(seconds: float) -> str:

@@ -152,7 +152,8 @@ def _revoke(arguments: argparse.Namespace) -> int:
     place = kernels.as_owner()
     passes = Passes(place.tokens)
     found = passes.all(now=0)
-    wanted = found if arguments.all else sessions.named(arguments.names, found, "token", "jupyter-remote token list")
+    hint = "Those that there are: jupyter-remote token list"
+    wanted = found if arguments.all else kernels.named(arguments.names, found, "token", hint, lambda one: (one.name,))
     sessions.throw_out(place, passes, wanted)
     for one in wanted:
         say(f"{one.name} revoked.")

@@ -151,11 +151,11 @@ def test_a_keeper_that_hangs_is_named_with_its_process(tmp_path: Path, monkeypat
 
 def test_the_beginning_of_an_id_is_enough_where_it_is_one() -> None:
     both = [Kept("abc1", "kernel", "", "", ""), Kept("abd2", "kernel", "", "", ""), Kept("abc", "terminal", "", "", "")]
-    assert kernels._named(["abd", "abd2"], both) == [both[1]]
-    assert kernels._named(["abc"], both) == [both[2]], "a whole id is that one"
+    assert kernels.named(["abd", "abd2"], both, *kernels.WHICH) == [both[1]]
+    assert kernels.named(["abc"], both, *kernels.WHICH) == [both[2]], "a whole id is that one"
     for text, said in (("ab", "Type more of it: abc1, abd2, abc"), ("x", "There is no kernel 'x'"), ("", "no kernel")):
         with pytest.raises(Mistake) as caught:
-            kernels._named([text], both)
+            kernels.named([text], both, *kernels.WHICH)
         assert said in str(caught.value)
 
 
