@@ -27,14 +27,14 @@ PATIENCE = 120
 QUICK = {"skip_utf8_validation": True}
 
 
-def wait_until(what: Callable[[], Any], why: str) -> Any:
+def wait_until(what: Callable[[], Any], why: str | Callable[[], str]) -> Any:
     """The first true answer.
 
-    :raises AssertionError: there is none; with *why*.
+    :raises AssertionError: there is none; with *why*, which may have to be found out then.
     """
     give_up = time.monotonic() + PATIENCE
     while not (answer := what()):
-        assert time.monotonic() < give_up, why
+        assert time.monotonic() < give_up, why if isinstance(why, str) else why()
         time.sleep(0.05)
     return answer
 

@@ -1,4 +1,4 @@
-"""Make the systems and packages of a test run before it begins, one after the other, with progress.
+"""Make the systems and packages of a test run before it begins, with progress.
 
 The fixtures would make them too; but then two workers of pytest wait for each other in silence.
 """
@@ -6,6 +6,7 @@ The fixtures would make them too; but then two workers of pytest wait for each o
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
@@ -39,19 +40,26 @@ def main(arguments: list[str]) -> int:
         for suite in chosen:
             for layer in ("plain", "box", "pebble"):
                 layers.ensure(suite, layer)
-            say(f"building the package for {suite}, unless it is there")
-            deb = installed.deb(suite, build="--no-build" not in arguments)
-            installed.ready(suite, deb)
-            installed.layer(suite, deb)
-        # for tests that run on one release only
-        if earlier := installed.earlier(chosen[-1]):
-            say(f"the package of an earlier commit: {earlier.name}")
-        for distribution in (installer.MINIFORGE, installer.ANACONDA):
-            installer.ensure(distribution)
+        # Most of a build keeps one core busy, and the smallest machine has two.
+        with ThreadPoolExecutor(2) as pool:
+            jobs = [pool.submit(_installed, suite, build="--no-build" not in arguments) for suite in chosen]
+            # for tests that run on one release only
+            jobs.append(pool.submit(installed.earlier, chosen[-1]))
+            jobs += [pool.submit(installer.ensure, one) for one in (installer.MINIFORGE, installer.ANACONDA)]
+            for job in jobs:
+                job.result()
     except (Mistake, ProcessFailed) as failed:
         say(f"test.sh: {failed}")
         return 1
     return 0
+
+
+def _installed(suite: str, *, build: bool) -> None:
+    """The package for *suite*, and a system that has it."""
+    say(f"building the package for {suite}, unless it is there")
+    deb = installed.deb(suite, build=build)
+    installed.ready(suite, deb)
+    installed.layer(suite, deb)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,12 @@ def is_ready(name: str) -> bool:
     return one.finished and one.valid_from <= time.time() and any(staging(name).glob("pubcert*.pem"))
 
 
+def is_under_way(name: str) -> bool:
+    """Whether Apache is getting a certificate at this moment, and has not failed yet."""
+    one = job(name)
+    return (staging(name) / "job.json").exists() and not one.finished and not one.errors
+
+
 def start_over(name: str) -> None:
     """Let mod_md forget that it has failed: with the next reload of Apache it asks at once, not when it would have."""
     directory = staging(name)

@@ -526,7 +526,11 @@ def renew(settings: Settings) -> list[str]:
     """
     places = _places(settings)
     acme_name = settings.server_name if settings.tls_mode == "acme" else ""
-    seen = _wait_until_quiet(places, enough=lambda: bool(acme_name) and acme.is_ready(acme_name))
+    seen = _wait_until_quiet(
+        places,
+        enough=lambda: bool(acme_name) and acme.is_ready(acme_name),
+        busy=lambda: bool(acme_name) and acme.is_under_way(acme_name),
+    )
     done: list[str] = []
     while True:
         here = _surroundings(settings)
@@ -628,10 +632,16 @@ def _stamps(files: list[Path]) -> list[tuple[str, int, int]]:
     return found
 
 
-def _wait_until_quiet(files: list[Path], enough: Callable[[], bool] = lambda: False) -> list[tuple[str, int, int]]:
-    """A certificate and its key are two files, written one after the other."""
+def _wait_until_quiet(
+    files: list[Path], enough: Callable[[], bool], busy: Callable[[], bool]
+) -> list[tuple[str, int, int]]:
+    """A certificate and its key are two files, written one after the other.
+
+    While somebody is *busy* with them it is not over: what is written between the end of this service and the
+    moment at which systemd watches anew would be seen by nobody until the daily look.
+    """
     seen, quiet_since, end = _stamps(files), time.monotonic(), time.monotonic() + _LONGEST_WAIT
-    while not enough() and time.monotonic() < min(quiet_since + _QUIET, end):
+    while not enough() and time.monotonic() < end and (busy() or time.monotonic() < quiet_since + _QUIET):
         time.sleep(0.1)
         if (now := _stamps(files)) != seen:
             seen, quiet_since = now, time.monotonic()

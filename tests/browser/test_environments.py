@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from lab.box import Person
 from playwright.sync_api import expect
 
@@ -11,6 +12,7 @@ from tests.installed import PASSWORD
 CARD = ".jp-LauncherCard[data-category=Notebook][title='{}']"
 
 
+@pytest.mark.one_release
 def test_an_environment_appears_in_an_open_launcher_and_a_click_gives_it_a_kernel(browser: Browser, alice: Person):
     browser.login(PASSWORD)
     browser.wait_for_lab()

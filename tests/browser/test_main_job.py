@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from lab.box import Box, Person
 from playwright.sync_api import expect
 
@@ -24,6 +25,7 @@ def test_logging_in_and_running_a_cell(browser: Browser):
     assert browser.complaints == []
 
 
+@pytest.mark.one_release
 def test_a_wrong_password_stays_outside(browser: Browser):
     browser.try_login("wrong")
     expect(browser.page.locator("input[name=password]")).to_be_visible()
@@ -32,6 +34,7 @@ def test_a_wrong_password_stays_outside(browser: Browser):
     assert "/login" in browser.page.url
 
 
+@pytest.mark.one_release
 def test_a_terminal_is_alices_shell(browser: Browser, alice: Person):
     browser.login(PASSWORD)
     browser.open_terminal()

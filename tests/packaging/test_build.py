@@ -59,6 +59,7 @@ def python_of(site: Path) -> str:
     return site.parent.name.removeprefix("python")
 
 
+@pytest.mark.one_release
 def test_a_build_in_another_place_gives_the_same_bytes(suite: str, deb: Path) -> None:
     with debbuild.built(suite, place="/srv/another/place/to/build", umask=0o077, timezone="Asia/Kathmandu") as (
         _,

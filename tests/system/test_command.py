@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import pytest
 from lab.box import Box
 
 from tests.client import Client
@@ -28,6 +29,7 @@ def test_status_of_a_healthy_machine_has_nothing_to_complain_of(box: Box) -> Non
     assert facts["findings"] == []
 
 
+@pytest.mark.one_release
 def test_status_names_what_is_wrong_and_its_cure(box: Box) -> None:
     for trouble, expected, cure in [
         (
@@ -66,6 +68,7 @@ def test_the_owner_sees_the_status_without_sudo_and_changes_nothing(box: Box) ->
         assert f"sudo jupyter-remote {command}" in done.stderr
 
 
+@pytest.mark.one_release
 def test_only_the_owner_and_root_get_a_login_link(box: Box) -> None:
     for person in (box.as_user("alice"), box.as_user("root")):
         assert person.sh("jupyter-remote url").startswith("https://box.test/jupyter/login?link#token=")
@@ -75,12 +78,14 @@ def test_only_the_owner_and_root_get_a_login_link(box: Box) -> None:
         assert person.sh("jupyter-remote url --plain") == "https://box.test/jupyter"
 
 
+@pytest.mark.one_release
 def test_a_login_link_works_once(box: Box, client: MakeClient) -> None:
     link = box.sh("jupyter-remote url")
     assert client(box).follow(link)
     assert not client(box).follow(link)
 
 
+@pytest.mark.one_release
 def test_a_link_in_the_directory_of_links_leads_root_nowhere(box: Box) -> None:
     """Root writes there, and the owner could have put anything in its place."""
     directory = "/run/jupyter-remote/alice/login"
@@ -101,6 +106,7 @@ def test_a_change_keeps_comments_and_is_in_use_at_once(box: Box) -> None:
     assert "version" in box.sh("curl -skf https://localhost/jupyter/api")
 
 
+@pytest.mark.one_release
 def test_a_loopback_port_as_the_old_guide_had_it(box: Box) -> None:
     box.sh("jupyter-remote config set listen 8888")
     assert "version" in box.sh("curl -skf https://localhost/jupyter/api")
@@ -112,6 +118,7 @@ def test_a_loopback_port_as_the_old_guide_had_it(box: Box) -> None:
     assert box.attempt("curl -s --max-time 3 http://127.0.0.1:8888/").returncode == 7
 
 
+@pytest.mark.one_release
 def test_the_editor_is_opened_and_its_result_applied(box: Box) -> None:
     box.sh("EDITOR='sed -i s,^#base_url.*,base_url=\\\"/lab\\\",' jupyter-remote config edit")
     assert "version" in box.sh("curl -skf https://localhost/lab/api")
@@ -122,6 +129,7 @@ def test_the_editor_is_opened_and_its_result_applied(box: Box) -> None:
     assert box.read(CONFIG) == before
 
 
+@pytest.mark.one_release
 def test_a_password_typed_twice_on_a_terminal(box: Box) -> None:
     with box.terminal("jupyter-remote password") as terminal:
         terminal.expect("New password:")
@@ -139,6 +147,7 @@ def test_a_password_typed_twice_on_a_terminal(box: Box) -> None:
         assert terminal.wait() == 0
 
 
+@pytest.mark.one_release
 def test_an_old_notebooks_hash_still_opens(box: Box, client: MakeClient) -> None:
     # sha1:salt:hash of "secret", as the 2016 guide had people paste it.
     box.sh("jupyter-remote password --hash", input="sha1:0123456789ab:de1d5ddfcd2ac60a1b7cbabbb1b9d9a4e4a7e9d0\n")

@@ -97,6 +97,7 @@ def test_packages_that_are_installed_in_a_cell_are_the_kernels_and_survive_an_up
     assert places is not None and f"{PREFIX}/envs/main/" in places
 
 
+@pytest.mark.one_release
 def test_root_installs_it_for_the_owner(box: Box, channel: Served, alice: Person):
     box.sh(f"{command(channel)} --no-environment")
     assert box.sh(f"find {PREFIX} -not -user alice") == ""
@@ -143,6 +144,7 @@ def test_a_first_environment_of_a_file(box: Box, channel: Served, alice: Person)
     assert install(alice, channel, "--file environment.yml").returncode == 66
 
 
+@pytest.mark.one_release
 def test_an_environment_without_a_kernel_gets_one_by_one_command(
     box: Box, channel: Served, client: MakeClient, alice: Person
 ):
@@ -170,6 +172,7 @@ def test_a_kernel_of_another_language_is_offered_and_runs(box: Box, channel: Ser
 # --- a conda that is there -------------------------------------------------------------------------
 
 
+@pytest.mark.one_release
 def test_an_anaconda_that_is_there_is_used_and_gets_nothing_from_defaults(box: Box, channel: Served, alice: Person):
     channel.install_anaconda()
     before = box.files("/home/alice/anaconda3/conda-meta")
@@ -210,6 +213,7 @@ def test_a_foreign_directory_is_left_alone(box: Box, channel: Served, alice: Per
 # --- who and where ---------------------------------------------------------------------------------
 
 
+@pytest.mark.one_release
 def test_root_by_accident_is_refused(box: Box, channel: Served, alice: Person, bob: Person):
     done = box.attempt(f"{SCRIPT} --installer-url {channel.installer_url} --sha256 {channel.sha256}")
     assert done.returncode == 77
@@ -222,6 +226,7 @@ def test_root_by_accident_is_refused(box: Box, channel: Served, alice: Person, b
     assert bob.sh("~/miniforge3/bin/conda --version").startswith("conda ")
 
 
+@pytest.mark.one_release
 def test_a_home_with_a_blank_is_told_and_another_place_works(box: Box, channel: Served, alice: Person):
     box.sh("mkdir '/srv/al ice' && chown alice: '/srv/al ice' && install -d -o alice /srv/conda")
     done = install(alice, channel, prefix="env HOME='/srv/al ice'")
@@ -308,6 +313,7 @@ def test_a_certificate_that_nobody_vouches_for_is_told(box: Box, channel: Served
     assert leaves_nothing(box)
 
 
+@pytest.mark.one_release
 def test_a_channel_that_is_down_and_up_again(box: Box, channel: Served, alice: Person):
     channel.fault("/conda-forge/*", status=503)
     done = install(alice, channel)
@@ -349,6 +355,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(box: Box, c
     assert install(alice, channel, f"{prefix} --no-environment").returncode == 0
 
 
+@pytest.mark.one_release
 def test_a_disk_that_fills_up_during_the_download(box: Box, channel: Served, alice: Person):
     prefix = small_disk(box, 600)
     channel.fault(channel.installer_url, rate=2 << 20)
@@ -364,6 +371,7 @@ def test_a_disk_that_fills_up_during_the_download(box: Box, channel: Served, ali
     assert install(alice, channel, f"{prefix} --no-environment").returncode == 0
 
 
+@pytest.mark.one_release
 def test_a_disk_that_is_full_when_packages_come(box: Box, channel: Served, alice: Person):
     prefix = small_disk(box, 1000)
     assert install(alice, channel, f"{prefix} --no-environment").returncode == 0

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,7 +51,8 @@ class Tab:
         self._page = uuid.uuid4().hex
         # as our pages do: up to this number it has everything
         self._number = 0
-        self._messages: list[dict] = []
+        #: by the request that they answer, in the order in which they came
+        self._answers: defaultdict[str, list[dict]] = defaultdict(list)
         self._news = threading.Condition()
         self._closed = False
         self._channels = self._connect()
@@ -75,7 +77,7 @@ class Tab:
                 continue
             self._number = message["metadata"].get("jupyter_remote", self._number)
             with self._news:
-                self._messages.append(message)
+                self._answers[message["parent_header"].get("msg_id", "")].append(message)
                 self._news.notify_all()
 
     def submit(self, code: str) -> str:
@@ -100,7 +102,7 @@ class Tab:
         return self.answers(request)
 
     def answers(self, request: str) -> list[dict]:
-        return [message for message in self._messages if message["parent_header"].get("msg_id") == request]
+        return self._answers[request]
 
     def text(self, request: str) -> str:
         """What it printed so far."""
@@ -113,8 +115,11 @@ class Tab:
 
     def prints_on(self, request: str) -> None:
         """Wait for something that is printed from now on."""
-        before = len(self.text(request))
-        self.wait(request, lambda _: len(self.text(request)) > before)
+        answers = self.answers(request)
+        before = len(answers)
+        with self._news:
+            there = self._news.wait_for(lambda: any(one["msg_type"] == "stream" for one in answers[before:]), PATIENCE)
+        assert there, "it prints no more"
 
     def lose_connection(self) -> None:
         """As when the network goes for a moment; returns when it is connected again."""

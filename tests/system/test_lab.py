@@ -19,6 +19,7 @@ def test_a_box_boots_with_every_unit_up(fresh_box: Box):
     assert fresh_box.is_active("apache2")
 
 
+@pytest.mark.one_release
 def test_a_box_keeps_its_files_and_its_address_when_it_is_restarted(bare_box: Box):
     bare_box.write("/srv/kept", "yes")
     before = bare_box.ip, bare_box.read("/proc/sys/kernel/random/boot_id")
@@ -37,6 +38,7 @@ def test_a_box_installs_packages_and_reaches_nothing_else(bare_box: Box):
     assert bare_box.attempt("curl --silent --max-time 5 http://192.0.2.1/").returncode != 0
 
 
+@pytest.mark.one_release
 def test_two_boxes_at_once_are_apart(suite: str):
     with Box(suite, layer="box") as one, Box(suite, layer="box") as other:
         assert one.ip != other.ip
@@ -47,6 +49,7 @@ def test_two_boxes_at_once_are_apart(suite: str):
         assert other.sh(f"curl --silent --head http://{other.ip}/").startswith("HTTP/1.1 200")
 
 
+@pytest.mark.one_release
 def test_each_person_has_their_own_rights(fresh_box: Box):
     alice, bob = fresh_box.as_user("alice"), fresh_box.as_user("bob")
     alice.sh("umask 077; echo mine > diary")
@@ -55,6 +58,7 @@ def test_each_person_has_their_own_rights(fresh_box: Box):
         bob.read("/home/alice/diary")
 
 
+@pytest.mark.one_release
 def test_a_change_of_content_mode_or_owner_shows_in_the_list_of_files(bare_box: Box):
     before = bare_box.files("/etc")
     bare_box.sh("chmod 600 /etc/issue; chown alice /etc/motd; echo x >> /etc/profile; touch /etc/new")
@@ -63,6 +67,7 @@ def test_a_change_of_content_mode_or_owner_shows_in_the_list_of_files(bare_box: 
     assert changed == {"/etc/issue", "/etc/motd", "/etc/profile", "/etc/new"}
 
 
+@pytest.mark.one_release
 def test_a_secret_is_found_wherever_it_lies(bare_box: Box):
     secret = "rosebud" + "1941"
     assert bare_box.places_with(secret) == []
@@ -77,6 +82,7 @@ def test_a_secret_is_found_wherever_it_lies(bare_box: Box):
         assert place in found
 
 
+@pytest.mark.one_release
 def test_a_dialog_is_read_and_answered_on_a_terminal(bare_box: Box, tmp_path_factory: pytest.TempPathFactory):
     picture = tmp_path_factory.mktemp("pictures") / "dialog.png"
     with bare_box.terminal("dialog --yesno 'Shall we dance?' 7 40") as terminal:
@@ -87,6 +93,7 @@ def test_a_dialog_is_read_and_answered_on_a_terminal(bare_box: Box, tmp_path_fac
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.one_release
 def test_a_frozen_box_comes_up_again_as_it_was(suite: str):
     name = f"frozen-{time.monotonic_ns()}"
     with Box(suite, layer="plain") as first:
@@ -103,6 +110,7 @@ def test_a_container_has_packages_but_no_systemd(container: Container):
     assert container.attempt("systemctl is-system-running").stdout.strip() == "offline"
 
 
+@pytest.mark.one_release
 def test_nothing_of_a_scratch_root_is_kept(suite: str):
     with scratch(suite, "plain") as first:
         first.run("touch", "/srv/gone")
@@ -112,6 +120,7 @@ def test_nothing_of_a_scratch_root_is_kept(suite: str):
         assert not (second.root / "srv/gone").exists()
 
 
+@pytest.mark.one_release
 def test_a_site_answers_the_same_twice(website: Website):
     first = website.answers()
     assert first == website.answers()

@@ -172,6 +172,7 @@ def test_reconfiguring_changes_password_address_and_owner_and_ends_the_old_ones_
     assert kernel.execute("getpass.getuser()").value == "'bob'"
 
 
+@pytest.mark.one_release
 def test_reconfiguring_without_an_answer_changes_nothing(box: Box) -> None:
     before = box.read(CONFIG), box.read("/etc/jupyter-remote/password-hash")
     box.sh(_RECONFIGURE)

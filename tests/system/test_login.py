@@ -99,6 +99,7 @@ def drawn(screen: str) -> list[list[bool]]:
     return [row[2:-2] for row in rows[2 : len(rows[0]) - 2]]
 
 
+@pytest.mark.one_release
 def test_a_second_factor_is_set_up_on_a_terminal(box: Box, client, tmp_path: Path) -> None:  # noqa: ANN001
     seen = client(box).login(PASSWORD)
     # There is none yet: the unit starts without its file.

@@ -82,6 +82,7 @@ def test_a_person_answers_two_questions(ready_box: Box, deb: Path, client: MakeC
     assert client(ready_box).login("typed by hand").start_kernel().execute("2 ** 10").value == "1024"
 
 
+@pytest.mark.one_release
 @pytest.mark.parametrize("frontend", ["dialog", "teletype"])
 def test_two_passwords_that_differ_are_asked_again(ready_box: Box, deb: Path, client: MakeClient, frontend: str):
     with ask(ready_box, deb, frontend) as terminal:
@@ -167,6 +168,7 @@ def test_nothing_but_the_login_page_is_open_to_a_stranger(box: Box, client: Make
         assert refused.value.status_code in (401, 403, 404)
 
 
+@pytest.mark.one_release
 def test_a_page_from_elsewhere_cannot_use_the_owners_login(box: Box, client: MakeClient):
     owner = client(box).login(PASSWORD)
     kernel = owner.start_kernel()
@@ -192,6 +194,7 @@ def test_kernels_terminals_and_events_go_through_apache(box: Box, client: MakeCl
     kernel.shut_down()
 
 
+@pytest.mark.one_release
 def test_a_running_cell_can_be_interrupted(box: Box, client: MakeClient):
     kernel = client(box).login(PASSWORD).start_kernel()
     request = kernel.submit("print('begun', flush=True)\nimport time\ntime.sleep(1000)")
@@ -202,6 +205,7 @@ def test_a_running_cell_can_be_interrupted(box: Box, client: MakeClient):
     assert kernel.execute("'well'").value == "'well'"
 
 
+@pytest.mark.one_release
 def test_a_big_answer_and_a_big_upload_go_through(box: Box, client: MakeClient):
     visitor = client(box).login(PASSWORD)
     assert visitor.start_kernel().execute("print('x' * 2_000_000)").text == "x" * 2_000_000 + "\n"
@@ -210,6 +214,7 @@ def test_a_big_answer_and_a_big_upload_go_through(box: Box, client: MakeClient):
     assert box.sh("stat -c '%s %U' /home/alice/big.txt") == "20000000 alice"
 
 
+@pytest.mark.one_release
 def test_the_address_without_the_slash_leads_on(box: Box, client: MakeClient):
     visitor = client(box)
     assert visitor.http.get(visitor.url).url.path == "/jupyter/login"
@@ -227,6 +232,7 @@ def test_it_is_ready_when_systemctl_restart_returns(box: Box):
         )
 
 
+@pytest.mark.one_release
 def test_a_request_during_a_restart_waits_instead_of_failing(box: Box, client: MakeClient):
     visitor = client(box)
     codes: list[int] = []
@@ -247,6 +253,7 @@ def test_it_comes_back_after_a_crash_and_a_login_is_kept(box: Box, client: MakeC
     assert box.sh("systemctl show -P MainPID jupyter-remote.service") not in (before, "0")
 
 
+@pytest.mark.one_release
 def test_a_server_that_hangs_is_replaced(box: Box, client: MakeClient):
     kernel = client(box).login(PASSWORD).start_kernel()
     kernel.execute("x = 41")

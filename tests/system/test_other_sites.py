@@ -61,6 +61,7 @@ def test_an_https_vhost_that_is_there_is_used_and_gets_no_rival(fresh_box: Box, 
     assert "version" in served
 
 
+@pytest.mark.one_release
 def test_an_upload_to_another_site_keeps_its_limits(fresh_box: Box, deb: Path) -> None:
     make_shop(fresh_box, https=False)
     fresh_box.write("/etc/apache2/conf-available/limit.conf", "LimitRequestBody 1000\n")
@@ -81,6 +82,7 @@ def test_plain_http_only_leads_to_https(box: Box) -> None:
     )
 
 
+@pytest.mark.one_release
 def test_a_client_cannot_lie_about_its_address(box: Box) -> None:
     box.sh(
         "curl -sk -o /dev/null -H 'X-Real-IP: 203.0.113.9' -H 'X-Forwarded-For: 203.0.113.9' "

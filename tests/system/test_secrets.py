@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from lab.box import Box
 
 from tests.client import Client
@@ -34,6 +35,7 @@ class Secret:
     places: tuple[str, ...] = ()
 
 
+@pytest.mark.one_release
 def test_no_secret_that_was_ever_used_can_be_found_on_the_machine(fresh_box: Box, deb: Path, client: MakeClient):
     box = fresh_box
     secrets: dict[str, Secret] = {}

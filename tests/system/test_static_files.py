@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import pytest
 from lab.box import Box
 
 from tests.client import Client
@@ -35,6 +36,7 @@ def test_scripts_come_compressed_from_disk_and_are_kept_for_ever(box: Box, clien
     assert visitor.get("static/lab/style.js", headers=tag).status_code == 304
 
 
+@pytest.mark.one_release
 def test_each_file_is_the_same_with_and_without_compression(box: Box):
     """All of them, as curl unpacks them, against what the server itself has on disk."""
     box.sh(f"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import pytest
 from lab.box import NONINTERACTIVE, Box
 
 from tests.installed import ANSWERS
@@ -69,6 +70,7 @@ def test_a_wrong_answer_stops_the_installation_with_a_message(fresh_box: Box, de
     assert "version" in fresh_box.sh("curl -skf https://localhost/jupyter/api")
 
 
+@pytest.mark.one_release
 def test_an_owner_without_a_home_is_refused(fresh_box: Box, deb: Path) -> None:
     fresh_box.sh("useradd --no-create-home --shell /bin/bash carol; chown root /home/bob && chmod 755 /home/bob")
     assert "is not there" in fresh_box.try_install(deb, {**ANSWERS, "jupyter-remote/user": "carol"}).stdout
@@ -136,6 +138,7 @@ def test_an_apache_that_does_not_run_is_told_with_its_cure(fresh_box: Box, deb: 
         assert "version" in fresh_box.sh("curl -skf https://localhost/jupyter/api")
 
 
+@pytest.mark.one_release
 def test_a_port_443_that_somebody_else_has_does_not_take_apache_down(fresh_box: Box, deb: Path) -> None:
     fresh_box.sh("systemd-run -q --unit=other python3 -m http.server 443 && sleep 1")
     said = fresh_box.install(deb, ANSWERS)
@@ -145,6 +148,7 @@ def test_a_port_443_that_somebody_else_has_does_not_take_apache_down(fresh_box: 
     assert "version" in fresh_box.sh("curl -skf https://localhost/jupyter/api")
 
 
+@pytest.mark.one_release
 def test_a_base_url_of_another_site_is_left_to_it(fresh_box: Box, deb: Path) -> None:
     fresh_box.write("/etc/apache2/conf-available/old.conf", 'Alias "/jupyter" "/usr/share/doc"\n')
     fresh_box.sh("a2enconf -q old && systemctl reload apache2")
@@ -160,6 +164,7 @@ def test_a_base_url_of_another_site_is_left_to_it(fresh_box: Box, deb: Path) -> 
 # --- on a running system -----------------------------------------------------------------------------
 
 
+@pytest.mark.one_release
 def test_wrong_values_change_nothing(box: Box) -> None:
     """One box, many mistakes: each is refused, and the server never notices."""
     box.sh("systemd-run -q --unit=other python3 -m http.server --bind 127.0.0.1 8890")
@@ -188,6 +193,7 @@ def test_wrong_values_change_nothing(box: Box) -> None:
     assert "version" in box.sh("curl -skf https://localhost/jupyter/api")
 
 
+@pytest.mark.one_release
 def test_a_broken_config_is_told_and_the_server_goes_on(box: Box) -> None:
     for content, expected in [
         (b"", "No owner is set"),
@@ -208,6 +214,7 @@ def test_a_broken_config_is_told_and_the_server_goes_on(box: Box) -> None:
         assert "version" in box.sh("curl -skf https://localhost/jupyter/api")
 
 
+@pytest.mark.one_release
 def test_a_change_that_does_not_come_up_is_taken_back(box: Box) -> None:
     # The new owner's login is broken in a way that no question asked before can see.
     box.sh("chmod 000 /var/lib/jupyter-remote/users; mkdir -p /etc/systemd/system/jupyter-remote.service.d")
@@ -223,6 +230,7 @@ def test_a_change_that_does_not_come_up_is_taken_back(box: Box) -> None:
     assert box.sh("stat -c %U /run/jupyter-remote/http.sock") == "alice"
 
 
+@pytest.mark.one_release
 def test_an_apply_that_is_killed_half_way_is_finished_by_the_next(box: Box) -> None:
     box.sh("sed -i 's|^#base_url.*|base_url = \"/lab\"|' /etc/jupyter-remote/config.toml")
     for delay in ("0.1", "0.2", "0.3", "0.5", "0.8", "1.2"):
@@ -232,6 +240,7 @@ def test_an_apply_that_is_killed_half_way_is_finished_by_the_next(box: Box) -> N
     assert box.attempt("curl -skf https://localhost/jupyter/api").returncode != 0
 
 
+@pytest.mark.one_release
 def test_a_full_disk_during_a_change_changes_nothing(box: Box) -> None:
     before = box.read(CONFIG)
     box.sh(
