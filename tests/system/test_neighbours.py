@@ -351,6 +351,49 @@ def test_nobody_takes_the_servers_place_while_it_is_down(box: Box, bob: Person, 
     assert visitor.logged_in
 
 
+#: Asks each of these ports what a debugger is asked first; prints what it got by port.
+DEBUG = """
+import json, socket, sys
+asked = json.dumps({"seq": 1, "type": "request", "command": "initialize", "arguments": {"adapterID": "x"}})
+answers = {}
+for port in map(int, sys.argv[1:]):
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        try:
+            connection.sendall(f"Content-Length: {len(asked)}\\r\\n\\r\\n{asked}".encode())
+            answers[port] = connection.recv(65536).decode()
+        except (ConnectionResetError, BrokenPipeError):
+            answers[port] = ""
+print(json.dumps(answers))
+"""
+
+
+@pytest.mark.one_release
+def test_a_debugger_listens_to_its_owner_alone(box: Box, alice: Person, bob: Person, client: MakeClient):
+    kernel = client(box).login(PASSWORD).start_kernel()
+
+    def debug(number: int, command: str, **arguments: Any) -> dict[str, Any]:
+        content = {"type": "request", "seq": number, "command": command, "arguments": arguments}
+        kernel.send("control", "debug_request", content)
+        while True:
+            message = kernel.receive()
+            if message["msg_type"] == "debug_reply" and message["content"].get("request_seq") == number:
+                return message["content"]
+            # The answer to this one comes at the very end of what it begins.
+            if command == "attach" and message["content"].get("event") == "initialized":
+                return message["content"]
+
+    assert debug(1, "initialize", adapterID="", pathFormat="path")["success"]
+    debug(2, "attach")
+    ports = [int(door.rpartition(":")[2], 16) for door in find(box)["doors"]]
+    assert len(ports) == 2, "where a client comes in, and where other processes of the notebook would"
+    for person, at_least in ((bob, 0), (box.as_user("www-data"), 0), (alice, 1)):
+        answers = json.loads(person.sh(f"python3 - {' '.join(map(str, ports))}", input=DEBUG, timeout=60))
+        assert sum("Content-Length" in answer for answer in answers.values()) >= at_least
+        assert at_least or set(answers.values()) == {""}, person
+    assert debug(3, "dumpCell", code="x = 1")["success"]
+    assert debug(4, "evaluate", expression="6 * 7")["body"]["result"] == "42"
+
+
 @pytest.mark.one_release
 def test_nobody_stands_in_the_way_of_an_administrator(box: Box, bob: Person):
     """Neither by a file that we would open, nor by holding one that they can read."""

@@ -8,6 +8,8 @@ read as fast as the machine can.
 What forked processes print comes to ipykernel at a TCP port of the machine, which everybody on it could connect
 to. Here it is a unix socket beside the kernel's others.
 
+The debugger's ports are such too; ``ipykernel_debugger.py`` says what is done about them.
+
 It runs in the owner's environment, so in any version of Python and ipykernel: it does what it can.
 """
 
@@ -21,7 +23,7 @@ _original_in = getattr(IOPubThread, "_setup_pipe_in", None)
 _address = ""
 
 
-def _init_iopub(self, context):  # noqa: ANN001, ANN202
+def _init_iopub(self, context):
     global _address
     if getattr(self, "transport", "") == "ipc":
         # FORKS in kernel.py, which takes it away in the end.
@@ -34,7 +36,7 @@ def _init_iopub(self, context):  # noqa: ANN001, ANN202
         context.sockopts.pop(zmq.SNDHWM, None)
 
 
-def _setup_pipe_in(self):  # noqa: ANN001, ANN202
+def _setup_pipe_in(self):
     _original_in(self)
     socket = getattr(getattr(self, "_pipe_in", None), "socket", None)
     if _address and socket is not None:
@@ -43,7 +45,7 @@ def _setup_pipe_in(self):  # noqa: ANN001, ANN202
         socket.bind(_address)
 
 
-def _setup_pipe_out(self):  # noqa: ANN001, ANN202
+def _setup_pipe_out(self):
     # As the original: what a fork inherits cannot be used.
     context = zmq.Context()
     socket = context.socket(zmq.PUSH)
@@ -57,3 +59,6 @@ if _original is not None:
 if _original_in is not None and hasattr(IOPubThread, "_setup_pipe_out"):
     IOPubThread._setup_pipe_in = _setup_pipe_in
     IOPubThread._setup_pipe_out = _setup_pipe_out
+
+# A function that configuration files have.
+load_subconfig("ipykernel_debugger.py")  # noqa: F821
