@@ -64,8 +64,8 @@ def cell_of(browser: Browser, number: int) -> Locator:
     return browser.page.locator(".jp-NotebookPanel:visible .jp-Notebook .jp-Cell").nth(number)
 
 
-def start(browser: Browser, cell: int) -> None:
-    """Run a cell, and see that it runs."""
+def run_when_ready(browser: Browser, cell: int) -> None:
+    """Run a cell that takes its time."""
     prompt = cell_of(browser, cell).locator(".jp-InputPrompt")
     running = re.compile(r"\[\*\]:")
     for _ in range(PATIENCE // 2000):
@@ -76,6 +76,11 @@ def start(browser: Browser, cell: int) -> None:
             expect(prompt).to_have_text(running, timeout=2000)
             break
     expect(prompt).to_have_text(running)
+
+
+def start(browser: Browser, cell: int) -> None:
+    """Run a cell that prints numbers, and see that it runs."""
+    run_when_ready(browser, cell)
     expect(cell_of(browser, cell).locator(".jp-OutputArea-output").first).to_contain_text("5")
 
 
@@ -183,6 +188,92 @@ def test_a_tab_that_was_away_saves_without_a_question(browser: Browser, box: Box
     alice.sh(f'until [ "$(stat -c %Y.%i run.ipynb)" != {before} ]; do sleep 0.2; done', timeout=60)
     expect(browser.page.locator(".jp-Dialog")).to_have_count(0)
     assert is_complete(printed(on_disk(alice, 0)))
+
+
+#: Prints as fast as it can: far more than a page can draw line by line.
+MANY = 100_000
+
+
+@pytest.mark.one_release
+def test_a_burst_in_an_open_tab_is_complete_and_the_page_answers(browser: Browser, alice: Person):
+    make_notebook(alice, f"for n in range({MANY}): print(n)\nopen('printed', 'w').close()\ninput('and now? ')", "")
+    browser.login(PASSWORD)
+    open_notebook(browser, "lab")
+    start(browser, 0)
+    # While that is drawn somebody writes the next cell, and then answers the question below all those lines.
+    cell_of(browser, 1).locator(".cm-content").click()
+    browser.page.keyboard.insert_text("# still here")
+    expect(cell_of(browser, 1).locator(".cm-content")).to_have_text("# still here")
+    alice.sh("until [ -e printed ]; do sleep 0.2; done", timeout=60)
+    browser.page.locator(".jp-Stdin-input").fill("nothing")
+    browser.page.keyboard.press("Enter")
+    expect(cell_of(browser, 0).locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[1\]:"))
+    cell_of(browser, 1).locator(".cm-content").click()
+    browser.page.keyboard.press("Control+s")
+    alice.sh("until grep -q '\"execution_count\": 1' run.ipynb; do sleep 0.2; done", timeout=60)
+    *lines, asked = printed(on_disk(alice, 0)).splitlines()
+    assert lines == [str(n) for n in range(MANY)]
+    assert asked == "and now?  nothing"
+
+
+#: Cells that show one of each. The first waits for a file, so that somebody can leave.
+SHOWING = (
+    r"""
+import os, sys, time
+while not os.path.exists("go"):
+    time.sleep(0.1)
+for n in range(3):
+    print("out", n, flush=True)
+    print("error", n, file=sys.stderr, flush=True)
+print("\x1b[31mred\x1b[0m \x1b[1;38;5;21mbold and blue\x1b[0m", flush=True)
+for done in range(0, 101, 5):
+    print(f"\r{done:3} % {'#' * (done // 5)}", end="", flush=True)
+print(" wrong\b\b\b\b\bright, at the end: \U0001f40d", flush=True)
+""",
+    r"""
+import base64
+from IPython.display import HTML, Image, clear_output, display
+print("gone when the next comes")
+clear_output(wait=True)
+numbers = {"application/json": {"x": 1.0, "y": [1e22, 10**20, None]}}
+shown = display({"text/plain": "first", **numbers}, raw=True, display_id="it")
+display(HTML("<b>ü &amp; <script>1</script></b>\n"), metadata={"text/html": {"isolated": True}})
+pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+display(Image(base64.b64decode(pixel), format="png", width=20))
+shown.update({"text/plain": "second", **numbers}, raw=True)
+[1.0, "ü", b"\x00"]
+""",
+    "print('before')\nraise ValueError('on purpose')",
+)
+
+
+@pytest.mark.one_release
+def test_what_nobody_saw_is_in_the_notebook_byte_for_byte_as_a_tab_would_have_saved_it(browser: Browser, alice: Person):
+    browser.login(PASSWORD)
+    saved = []
+    for somebody_looks in (True, False):
+        alice.sh("rm -f go; jupyter-remote kernels stop --all")
+        # With an empty cell at the end: else the page makes one, with an id of its own.
+        make_notebook(alice, *SHOWING, "")
+        open_notebook(browser, "lab")
+        run_when_ready(browser, 0)
+        for cell in (1, 2):
+            cell_of(browser, cell).locator(".cm-content").click()
+            browser.page.keyboard.press("Shift+Enter")
+            expect(cell_of(browser, cell).locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[\*\]:"))
+        # With this what a page writes at its first saving is there: what kind of Python it is.
+        browser.page.keyboard.press("Control+s")
+        alice.sh("until grep -q language_info run.ipynb; do sleep 0.2; done", timeout=60)
+        if not somebody_looks:
+            browser.page.goto("about:blank")
+        alice.sh("touch go")
+        if somebody_looks:
+            expect(cell_of(browser, 2).locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[3\]:"))
+            browser.page.keyboard.press("Control+s")
+        alice.sh("until grep -q '\"execution_count\": 3' run.ipynb; do sleep 0.2; done", timeout=60)
+        saved.append(alice.sh("cat run.ipynb"))
+    assert "on purpose" in saved[0] and "image/png" in saved[0]
+    assert saved[0] == saved[1]
 
 
 @pytest.mark.one_release
