@@ -18,6 +18,8 @@ STATE_DIR = Path("/var/lib/jupyter-remote")
 RENDERED = STATE_DIR / "rendered"
 SERVER_JSON = RENDERED / "server.json"
 APACHE_DEFINES = RENDERED / "apache-defines.conf"
+#: What Apache shows in place of a server that does not answer.
+AWAY_PAGE = RENDERED / "away.html"
 TLS_DIR = STATE_DIR / "tls"
 #: Readable by everybody: it is what a browser is told to trust.
 CA_CERTIFICATE = STATE_DIR / "ca.crt"

@@ -15,6 +15,7 @@ import jinja2
 from . import acme, paths
 from .accounts import Account
 from .machine import Machine
+from .server import pages
 from .settings import Settings, size_in_bytes
 
 #: A part of the machine's memory is rounded down to this, in bytes: what the machine has differs a little
@@ -104,6 +105,7 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
     }
     return {
         paths.SERVER_JSON: json.dumps(server, indent=2) + "\n",
+        paths.AWAY_PAGE: pages.away(settings.server_name or machine.name),
         paths.APACHE_DEFINES: _template("apache-defines.conf.j2", values),
         paths.SERVICE_DROPIN: _template("service-owner.conf.j2", values),
         paths.SOCKET_DROPIN: _template("socket-owner.conf.j2", values),

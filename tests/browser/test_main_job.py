@@ -52,3 +52,14 @@ def test_a_saved_notebook_is_on_alices_disk(browser: Browser, box: Box, alice: P
     expect(browser.page.get_by_text("Rename and Save")).to_have_count(0)
     alice.sh("until grep -q kept Untitled.ipynb; do sleep 0.2; done", timeout=30)
     assert box.sh("stat -c %U /home/alice/Untitled.ipynb") == "alice"
+
+
+@pytest.mark.one_release
+def test_a_page_that_finds_no_server_goes_on_by_itself_when_there_is_one(browser: Browser, box: Box):
+    browser.login(PASSWORD)
+    box.sh("systemctl stop jupyter-remote.service jupyter-remote.socket")
+    browser.open("lab")
+    expect(browser.page.locator("#state")).to_contain_text("switched off")
+    browser.screenshot("away")
+    box.sh("systemctl start jupyter-remote.service")
+    browser.wait_for_lab()

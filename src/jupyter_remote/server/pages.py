@@ -3,10 +3,13 @@ links and passkeys."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 #: What a page of ours may do: nothing but show itself and send its own form.
 HEADERS = {
@@ -65,6 +68,18 @@ def wait(host: str, base_url: str, seconds: int, way_on: str) -> str:
         next=way_on,
         wait=in_words(seconds),
     )
+
+
+def away(host: str) -> str:
+    """The page that Apache shows in place of a server that does not answer. It needs nothing but itself."""
+    text = script("away.js")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; "
+        "form-action 'none'; base-uri 'none'"
+    )
+    # Our own file, and nothing else, goes into the page as it is.
+    return render("away.html", host=host, policy=policy, script=Markup(text))
 
 
 def in_words(seconds: int) -> str:
