@@ -123,6 +123,7 @@ def decided(app_class: str, pins: dict[str, Any], instance: Instance, sessions: 
                 # The server's environment is root's: nothing could be installed into it or built.
                 "extension_manager": "readonly",
                 "dev_mode": False,
+                "core_mode": False,
                 "watch": False,
                 "splice_source": False,
             },
