@@ -363,6 +363,8 @@ for port in map(int, sys.argv[1:]):
             answers[port] = connection.recv(65536).decode()
         except (ConnectionResetError, BrokenPipeError):
             answers[port] = ""
+        except TimeoutError:
+            answers[port] = "nothing yet"
 print(json.dumps(answers))
 """
 

@@ -13,6 +13,9 @@ The debugger's ports are such too; ``ipykernel_debugger.py`` says what is done a
 It runs in the owner's environment, so in any version of Python and ipykernel: it does what it can.
 """
 
+import os
+import runpy
+
 import zmq
 from ipykernel.iostream import IOPubThread
 from ipykernel.kernelapp import IPKernelApp
@@ -60,5 +63,4 @@ if _original_in is not None and hasattr(IOPubThread, "_setup_pipe_out"):
     IOPubThread._setup_pipe_in = _setup_pipe_in
     IOPubThread._setup_pipe_out = _setup_pipe_out
 
-# A function that configuration files have.
-load_subconfig("ipykernel_debugger.py")  # noqa: F821
+runpy.run_path(os.path.join(os.path.dirname(__file__), "ipykernel_debugger.py"))

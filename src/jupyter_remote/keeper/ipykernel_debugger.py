@@ -18,6 +18,8 @@ import sys
 
 #: Says to the adapter's start which Python it is for.
 PYTHON = "JUPYTER_REMOTE_DEBUGGER_PYTHON"
+#: Seconds; debugpy itself waits that long for its adapter.
+_PATIENCE = 30
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "debug-adapter.sh")
 
 
@@ -73,6 +75,24 @@ def _guard():
     sockets.create_server = create_server
 
 
+def _linger():
+    """The adapter tells the kernel its ports and closes: not before the kernel has looked who that was."""
+    from debugpy.common import sockets
+
+    plain = sockets.close_socket
+
+    def close_socket(sock):
+        try:
+            sock.shutdown(socket.SHUT_WR)
+            sock.settimeout(_PATIENCE)
+            sock.recv(1)
+        except OSError:
+            pass
+        plain(sock)
+
+    sockets.close_socket = close_socket
+
+
 def _in_kernel():
     try:
         import debugpy
@@ -98,6 +118,7 @@ def _as_adapter():
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(sys.argv[0])))
     _guard()
     del sys.path[0]
+    _linger()
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 

@@ -138,6 +138,8 @@ def test_widgets_and_the_debugger_go_on_after_a_restart(server: Running):
             "widget.on_msg(lambda message: widget.send({'got': message['content']['data']}))"
         )
         comm = until(kernel, "comm_open")["comm_id"]
+        starts = kernel.execute("import debugpy.server.api; debugpy.server.api._config['python']").value
+        assert "debug-adapter.sh" in starts
         kernel.send("control", "debug_request", request(1, "initialize", {"adapterID": "", "pathFormat": "path"}))
         assert until(kernel, "debug_reply", request_seq=1)["success"]
         kernel.send("control", "debug_request", request(2, "attach", {}))
