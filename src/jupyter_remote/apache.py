@@ -223,6 +223,17 @@ def listens(port: int, config: list[Directive]) -> bool:
     return any(place == str(port) or place.endswith(f":{port}") for place in places)
 
 
+#: Of Debian's mpm_event.conf.
+_DEBIANS_WORKERS = {"threadlimit": "64", "threadsperchild": "25", "maxrequestworkers": "150"}
+
+
+def has_debians_workers(config: list[Directive]) -> bool:
+    """Whether Apache answers as many requests at once as Debian has it do, and nobody has chosen another number."""
+    names = {*_DEBIANS_WORKERS, "serverlimit", "maxclients"}
+    chosen = {one.name.lower(): one.arguments for one in config if not one.is_ours and one.name.lower() in names}
+    return chosen == _DEBIANS_WORKERS
+
+
 def plain_sites(config: list[Directive]) -> list[str]:
     """Files with a site that has pages of its own on plain http; Debian's start page is none."""
     found = set()

@@ -177,9 +177,10 @@ def _certificate(settings: Settings, here: Machine) -> tls.Pair | None:
 def _surroundings(settings: Settings) -> Machine:
     """This machine, and where the certificate comes from: it depends on what else is on it."""
     here = replace(machine.this(), apache_group=_apache_group())
+    config = apache.directives() if apache.installed() and not apache.configtest() else []
+    here = replace(here, few_workers=apache.has_debians_workers(config))
     if settings.tls_mode == "none":
         return here
-    config = apache.directives() if apache.installed() and not apache.configtest() else []
     here = replace(here, site_names=tuple(apache.https_names(config)))
     own_site = wants_own_site(settings, config)
     files: tuple[Path, Path] | None = None

@@ -21,7 +21,8 @@ class Machine:
     it is not known. ``certificate_files`` are those that somebody else looks after, ``certificate_links`` the
     directories in which they are links (that one was replaced is seen there only), ``asks_authority`` says that
     Apache itself gets the certificate, ``asks_anew`` that it shall not wait for the old one's end, ``listens_on_80``
-    that an authority can come by plain http, and ``hsts`` that browsers may be told to come by https alone.
+    that an authority can come by plain http, ``hsts`` that browsers may be told to come by https alone, and
+    ``few_workers`` that nobody has said how many requests Apache answers at once.
     """
 
     names: tuple[str, ...]
@@ -35,6 +36,7 @@ class Machine:
     asks_anew: bool = False
     listens_on_80: bool = True
     hsts: bool = False
+    few_workers: bool = False
 
     @property
     def name(self) -> str:

@@ -101,6 +101,7 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         "acme_anew": ASK_ANEW if machine.asks_anew else "",
         "by_tls": not machine.listens_on_80,
         "hsts": machine.hsts,
+        "more_workers": machine.few_workers,
         "watched": [watched for watched in map(_watchable, _watched(settings, machine)) if watched],
     }
     return {

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from lab.box import Box
 
-from tests.installed import ANSWERS
+from tests.client import Client
+from tests.installed import ANSWERS, PASSWORD
+
+MakeClient = Callable[..., Client]
 
 _ASK = "curl -sik --http1.1 --max-time 10 {url} | grep -iv '^date:'"
 _PAGES = ("/", "/page.html", "/missing", "/jupyterlike", "/cgi-bin/")
@@ -93,3 +97,21 @@ def test_a_client_cannot_lie_about_its_address(box: Box) -> None:
 
 def test_http2_is_spoken_on_our_vhost(box: Box) -> None:
     assert box.sh("curl -sk -o /dev/null -w '%{http_version}' https://localhost/jupyter/api") == "2"
+
+
+@pytest.mark.one_release
+def test_many_open_tabs_leave_threads_to_the_other_sites(box: Box, client: MakeClient):
+    """Each websocket holds one of Apache's, and Debian has 150."""
+    visitor = client(box).login(PASSWORD)
+    tabs = [visitor.events() for _ in range(400)]
+    ask = "curl --silent --fail --max-time 20 http://localhost/"
+    assert "Apache2 Debian Default Page" in box.sh(ask)
+    assert visitor.logged_in
+    for tab in tabs:
+        tab.close()
+
+    # Numbers that an administrator has chosen are theirs.
+    box.sh("sed -i 's/MaxRequestWorkers .*/MaxRequestWorkers 175/' /etc/apache2/mods-available/mpm_event.conf")
+    box.sh("jupyter-remote apply")
+    assert "MORE_WORKERS" not in box.read("/var/lib/jupyter-remote/rendered/apache-defines.conf")
+    assert "version" in box.sh("curl -sk --fail https://localhost/jupyter/api")

@@ -119,3 +119,20 @@ def test_a_plain_site_with_pages_of_its_own_is_told_from_debians_start_page(tmp_
 )
 def test_a_port_that_apache_listens_on(place: str, expected: bool) -> None:
     assert apache.listens(80, [apache.Directive("/etc/apache2/ports.conf", 5, "Listen", place, "")]) is expected
+
+
+@pytest.mark.parametrize(
+    ("numbers", "are_debians"),
+    [
+        ({"ThreadLimit": 64, "ThreadsPerChild": 25, "MaxRequestWorkers": 150}, True),
+        ({"ThreadLimit": 64, "ThreadsPerChild": 25, "MaxRequestWorkers": 400}, False),
+        ({"ThreadLimit": 64, "ThreadsPerChild": 25, "MaxRequestWorkers": 150, "ServerLimit": 32}, False),
+        ({"MaxRequestWorkers": 150}, False),
+        ({}, False),
+    ],
+)
+def test_numbers_of_workers_that_somebody_has_chosen_are_known(numbers: dict[str, int], are_debians: bool) -> None:
+    dump = "# In file: /etc/apache2/mods-enabled/mpm_event.conf\n"
+    dump += "".join(f"#  7:\n{name} {number}\n" for name, number in numbers.items())
+    dump += "# In file: /etc/apache2/conf-enabled/jupyter-remote.conf\n#  9:\nMaxRequestWorkers 1024\n"
+    assert apache.has_debians_workers(list(apache._parse_dump(dump))) is are_debians
