@@ -96,6 +96,13 @@ def test_a_certificate_is_ready_when_it_is_whole_and_valid(store: Path) -> None:
     assert not acme.is_ready("lab.test")
 
 
+def test_a_certificate_is_under_way_until_it_is_there_or_has_failed(store: Path) -> None:
+    assert not acme.is_under_way("lab.test")
+    for said, under_way in (({}, True), ({"finished": True}, False), ({"errors": 1}, False)):
+        write_job(store, **said)
+        assert acme.is_under_way("lab.test") is under_way
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"last": 7, "errors": "x", "next-run": "never"}', "\x00"])
 def test_a_job_that_cannot_be_read_is_none(store: Path, text: str) -> None:
     (write_job(store) / "job.json").write_text(text)

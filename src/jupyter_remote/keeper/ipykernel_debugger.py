@@ -36,7 +36,10 @@ class _OwnersOnly(socket.socket):
 
 def _whose(connection):
     """The user id of who has opened a connection of this machine to itself; None where that cannot be known."""
-    there, here = _address(connection.getpeername()), _address(connection.getsockname())
+    try:
+        there, here = _address(connection.getpeername()), _address(connection.getsockname())
+    except OSError:  # already gone
+        return None
     table = "/proc/self/net/tcp6" if connection.family == socket.AF_INET6 else "/proc/self/net/tcp"
     with open(table, encoding="ascii") as rows:
         for row in rows:

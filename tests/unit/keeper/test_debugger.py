@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+import struct
 import subprocess
 import sys
 import types
@@ -39,6 +40,13 @@ def test_a_connection_is_known_to_be_ours(debugger: types.ModuleType, host: str)
         with socket.create_connection(listening.getsockname()[:2]) as gone:
             accepted, _ = listening.accept()
             gone.close()
+            with accepted:
+                assert debugger._whose(accepted) is None
+        with socket.create_connection(listening.getsockname()[:2]) as broken:
+            accepted, _ = listening.accept()
+            # not even a goodbye: SO_LINGER of 0 seconds
+            broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            broken.close()
             with accepted:
                 assert debugger._whose(accepted) is None
 
