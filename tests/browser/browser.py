@@ -45,6 +45,11 @@ class Browser:
         if kind == "error":
             self.complaints.append(f"console: {text}")
 
+    @property
+    def namespace(self) -> str:
+        """The network namespace that its laptop is in."""
+        return self._laptop.namespace
+
     # -- finding the way -------------------------------------------------------------------------
 
     def open(self, path: str = "") -> None:

@@ -12,6 +12,7 @@ from playwright.sync_api import Page
 from tests.browser import elsewhere
 from tests.browser.browser import Browser, browsing
 from tests.client import Client, wait_until
+from tests.guide import Guide
 from tests.installed import PASSWORD
 
 MakeClient = Callable[..., Client]
@@ -185,51 +186,11 @@ def test_a_page_of_another_origin_gets_nothing(
     assert {"posted contents", "posted kernels", "posted terminals"} <= got
 
 
-#: What people copied in 2016, for another address: the check of the origin is off twice.
-GUIDE_APACHE = """
-<Location "/guide">
-    ProxyPass http://localhost:8888/guide
-    ProxyPassReverse http://localhost:8888/guide
-    ProxyPassReverseCookieDomain localhost box.test
-    RequestHeader set Origin "http://localhost:8888"
-</Location>
-<Location "/guide/api/kernels/">
-    ProxyPass ws://localhost:8888/guide/api/kernels/
-    ProxyPassReverse ws://localhost:8888/guide/api/kernels/
-</Location>
-"""
-GUIDE_JUPYTER = """
-c.ServerApp.allow_origin = "*"
-c.ServerApp.base_url = "/guide"
-c.ServerApp.ip = "localhost"
-c.ServerApp.port = 8888
-c.ServerApp.open_browser = False
-c.ServerApp.trust_xheaders = True
-c.PasswordIdentityProvider.hashed_password = {hash!r}
-"""
-
-
 @pytest.mark.one_release
 def test_the_guides_configuration_fails_the_same_test(window: Browser, box: Box, others: elsewhere.Elsewhere):
-    alice = box.as_user("alice")
-    program = "/usr/lib/jupyter-remote/bin/python"
-    make = f"from jupyter_server.auth.security import passwd; print(passwd({PASSWORD!r}, 'sha1'))"
-    configuration = GUIDE_JUPYTER.format(hash=alice.sh(f"{program} -", input=make))
-    box.write("/home/alice/.jupyter/jupyter_server_config.py", configuration, owner="alice")
     for name, content in FILES.items():
         box.write(f"/home/alice/{name}", content, owner="alice")
-    box.write("/etc/apache2/conf-available/guide.conf", GUIDE_APACHE)
-    box.sh("a2enmod -q proxy_wstunnel && a2enconf -q guide && systemctl reload apache2")
-    # Its own Python has no kernel; the owner's has.
-    python = box.sh("ls /var/lib/jupyter-remote/users/alice/python3*/bin/python").split()[-1]
-    spec = {"argv": [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "Python"}
-    box.write("/home/alice/guide/kernels/python3/kernel.json", json.dumps(spec), owner="alice")
-    box.sh(
-        "systemd-run -q --unit=guide --uid=alice --working-directory=/home/alice"
-        f" env HOME=/home/alice JUPYTER_PATH=/home/alice/guide {program} -m jupyter_server"
-    )
-    box.sh("until curl -sf http://localhost:8888/guide/api; do sleep 0.2; done", timeout=120)
-    target = "https://box.test/guide"
+    target = Guide.set_up(box).https_url
     with Client(box.ip, target, box.read("/var/lib/jupyter-remote/ca.crt")) as witness:
         witness.login(PASSWORD)
         window.page.goto(f"{target}/login")

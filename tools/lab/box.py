@@ -109,6 +109,12 @@ class Box:
         """Where everything of this box is kept outside."""
         return cache.directory() / "boxes" / self.name
 
+    @property
+    def namespace(self) -> str:
+        """The network namespace that it is in, while it is up."""
+        assert self._address
+        return self._address.namespace
+
     def create(self) -> None:
         """Lay the box's files out and give it an address.
 
