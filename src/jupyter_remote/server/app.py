@@ -16,7 +16,7 @@ from jupyter_server.utils import url_path_join
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 
-from . import config, instance, login, logins, pages, runs, secondfactor, sessions, upstream
+from . import config, instance, login, logins, opening, pages, runs, secondfactor, sessions, upstream
 from .door import LOCAL_PROXIES, Door
 from .environment import VERSION, DefaultEnvironment
 from .identity import Owner, read_hash
@@ -102,6 +102,11 @@ class JupyterRemote(ServerApp):
         below = ((rf"{pages.SCRIPTS}(link\.js|passkeys\.js)", login.Script), (login.PASSKEYS, login.PasskeysPage))
         pages_of_login = [(re.escape(self.base_url) + pattern, handler) for pattern, handler in below]
         self.web_app.add_handlers(".*$", [ours, *pages_of_login])  # type: ignore[no-untyped-call]
+
+    def load_server_extensions(self) -> None:
+        """Extensions bring their pages; those open early."""
+        super().load_server_extensions()
+        opening.open_early(self.web_app.settings)
 
     def notebook_of(self, kernel_id: str) -> str | None:
         """The path of the notebook that a kernel runs; None when it has none."""

@@ -1,0 +1,44 @@
+"""What the pages of JupyterLab and Notebook fetch as they open."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlsplit
+
+from lab.box import Box
+
+from tests.browser.browser import Browser
+
+#: By extension and template: where the page is, and what shows that it is open.
+PAGES = {
+    "lab/index.html": ("lab", ".jp-Launcher"),
+    "notebook/tree.html": ("tree", ".jp-DirListing-content"),
+    "notebook/notebooks.html": ("notebooks/opening.ipynb", ".jp-Notebook .jp-Cell"),
+}
+_NOTEBOOK = {
+    "cells": [{"cell_type": "code", "id": "a", "source": "", "metadata": {}, "outputs": [], "execution_count": None}],
+    "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
+
+
+def scripts(browser: Browser, box: Box) -> dict[str, list[str]]:
+    """Which scripts of its own each page loads before it first asks the server for data, in that order."""
+    box.write("/home/alice/opening.ipynb", json.dumps(_NOTEBOOK), owner="alice")
+    return {name: _loaded(browser, name) for name in PAGES}
+
+
+def _loaded(browser: Browser, name: str) -> list[str]:
+    path, ready = PAGES[name]
+    place = f"/static/{name.partition('/')[0]}/"
+    asked: list[str] = []
+    page = browser.context.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{browser.url}/{path}")
+    page.locator(ready).first.wait_for()
+    page.close()
+    first = next(position for position, url in enumerate(asked) if "/api/" in url)
+    names = [urlsplit(url).path.rpartition("/")[2] for url in asked[:first] if place in url]
+    # That one is in the page itself.
+    return [name for name in names if not name.startswith("main.")]
