@@ -1,4 +1,4 @@
-"""What a browser gets to see and to fetch with the first answer, while JupyterLab's and Notebook's scripts are on their way.
+"""What a browser gets to see and to fetch with the first answer of JupyterLab and Notebook.
 
 Their pages are empty until a megabyte of scripts has come and run, and name one script, which names others, which
 name others: each step costs a round trip. Here the page names all of them at once, and shows that it opens.
@@ -28,7 +28,7 @@ _EXTENSIONS = (
 
 #: What is behind everything else, and goes with the first part of the page that is drawn.
 _SIGHT = """<div id="jupyter-remote-opening" role="status" aria-label="Opening">{mark}</div><style>
-#jupyter-remote-opening {{ position: fixed; inset: 0; z-index: -1; display: grid; place-items: center; color: #616161; }}
+#jupyter-remote-opening {{ position: fixed; inset: 0; z-index: -1; display: grid; place-items: center; }}
 #jupyter-remote-opening svg {{ width: 80px; height: 80px; }}
 body:has(> .lm-Widget, > #jupyterlab-splash) > #jupyter-remote-opening {{ display: none; }}
 </style>"""
@@ -55,11 +55,11 @@ class _Loader(jinja2.BaseLoader):
     def get_source(
         self, environment: jinja2.Environment, template: str
     ) -> tuple[str, str | None, Callable[[], bool] | None]:
-        source, *rest = self._inner.get_source(environment, template)
+        source, file, is_current = self._inner.get_source(environment, template)
         wanted = SCRIPTS.get(f"{self._name}/{template}", ())
         # They are those of the versions that the package has; another one's have other names.
         there = [script for script in wanted if any(Path(place, script).is_file() for place in self._static)]
-        return (opened_early(source, there), *rest)
+        return opened_early(source, there), file, is_current
 
     def list_templates(self) -> list[str]:
         return self._inner.list_templates()

@@ -50,4 +50,3 @@ def test_the_servers_pages_open_early(shared: Running):
             named = re.findall(rf'rel="preload" as="script" href="{place}([^"?]+)\?v=', text)
             assert named == opening.SCRIPTS[name]
             assert "/lab/extensions/jupyter-remote/kernels.js" in text.partition("</head>")[0]
-        assert 'id="jupyter-remote-opening"' not in owner.get("lab/no/such/page").text
