@@ -27,7 +27,7 @@ def test_a_page_names_the_scripts_that_it_loads_and_no_others(browser: Browser, 
 def test_something_is_seen_before_any_script_has_come(browser: Browser):
     browser.login(PASSWORD)
     held: list[Route] = []
-    browser.page.route("**/static/**/*.js*", held.append)
+    browser.page.route("**/static/**/*.js*", lambda route: held.append(route))
     browser.page.goto(f"{browser.url}/lab", wait_until="commit")
     sight = browser.page.locator("#jupyter-remote-opening")
     expect(sight).to_be_visible()
