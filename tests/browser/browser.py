@@ -75,10 +75,7 @@ class Browser:
 
     def new_notebook(self) -> None:
         """Click the first notebook kernel in the launcher, and wait until the kernel is idle."""
-        self.wait_for_lab()
-        if not self.page.locator(".jp-LauncherCard[data-category=Notebook]").first.is_visible():
-            self.page.keyboard.press("Control+Shift+L")
-        self.page.locator(".jp-LauncherCard[data-category=Notebook]").first.click()
+        self._from_launcher("[data-category=Notebook]")
         self.wait_for_kernel()
 
     def wait_for_kernel(self) -> None:
@@ -88,11 +85,15 @@ class Browser:
 
     def open_terminal(self) -> None:
         """Click the terminal in the launcher, and wait for its prompt."""
-        self.wait_for_lab()
-        if not self.page.locator(".jp-LauncherCard[title='Start a new terminal session']").is_visible():
-            self.page.keyboard.press("Control+Shift+L")
-        self.page.locator(".jp-LauncherCard[title='Start a new terminal session']").click()
+        self._from_launcher("[title='Start a new terminal session']")
         self.page.locator(".jp-Terminal .xterm-screen").wait_for()
+
+    def _from_launcher(self, card: str) -> None:
+        self.wait_for_lab()
+        # Its cards come later than itself.
+        if not self.page.locator(".jp-Launcher:visible").count():
+            self.page.keyboard.press("Control+Shift+L")
+        self.page.locator(f".jp-LauncherCard{card}:visible").first.click()
 
     # -- working ---------------------------------------------------------------------------------
 

@@ -294,6 +294,9 @@ def test_after_a_reboot_the_notebook_says_that_its_kernel_is_gone_and_offers_ano
     browser.login(PASSWORD)
     open_notebook(browser, "lab")
     start(browser, 0)
+    # JupyterLab's own word for that the machine is away, when it asks just then.
+    away = browser.page.locator(".jp-Dialog").filter(has_text="Server Connection Error")
+    browser.page.add_locator_handler(away, lambda: away.get_by_role("button", name="Close").click())
     box.reboot()
     said = browser.page.get_by_text("The kernel of run.ipynb is gone").first
     expect(said).to_be_visible()
