@@ -31,8 +31,18 @@ def findings(box: Box) -> str:
     return " ".join(f"{one['what']} → {one['hint']}" for one in found)
 
 
+def wait_until_watched(box: Box) -> None:
+    """What changes while the one before is being taken over, or in the moment after that, is seen by the daily look.
+
+    (systemd does not watch while what it has started runs.)
+    """
+    state = "systemctl show -P SubState jupyter-remote-certificate.path"
+    wait_until(lambda: box.sh(state) == "waiting", lambda: f"nothing is watched: {box.sh(state)}")
+
+
 def renew(box: Box) -> None:
     """Have Apache believe that it is time for a new certificate, of which there is not more than one an hour."""
+    wait_until_watched(box)
     box.sh(f"touch -d '2 hours ago' {_STORE}/domains/box.test/pubcert*")
     box.write("/etc/apache2/conf-enabled/window.conf", "MDRenewWindow 9999d\n")
     box.sh("systemctl reload apache2")
@@ -190,8 +200,10 @@ def test_what_keeps_a_certificate_away_is_told_with_its_cure_and_the_old_one_ser
 def test_an_existing_certificate_is_watched_and_a_broken_one_not_taken(box: Box) -> None:
     archive, live = "/etc/letsencrypt/archive/box.test", "/etc/letsencrypt/live/box.test"
 
-    def renewed(number: int, name: str = "box.test") -> None:
+    def renewed(number: int, name: str = "box.test", *, watched: bool = True) -> None:
         """As certbot does it: new files, then the links."""
+        if watched:
+            wait_until_watched(box)
         box.sh(f"mkdir -p {archive} {live}")
         box.sh(
             f"openssl req -x509 -newkey rsa:2048 -nodes -subj /O=number{number} -addext subjectAltName=DNS:{name} "
@@ -200,7 +212,7 @@ def test_an_existing_certificate_is_watched_and_a_broken_one_not_taken(box: Box)
         for kind in ("privkey", "fullchain"):
             box.sh(f"rm -f {live}/{kind}.pem && ln -s ../../archive/box.test/{kind}{number}.pem {live}/{kind}.pem")
 
-    renewed(1)
+    renewed(1, watched=False)
     box.sh(
         f"jupyter-remote config set tls.certificate {live}/fullchain.pem tls.key {live}/privkey.pem tls.mode existing"
     )
@@ -210,9 +222,11 @@ def test_an_existing_certificate_is_watched_and_a_broken_one_not_taken(box: Box)
         renewed(number)
         wait_until(lambda: f"number{number}" in served(box, "-subject"), "the new one is not in use")  # noqa: B023
     # In place, as a script would do it.
+    wait_until_watched(box)
     box.sh(f"cp {archive}/privkey1.pem {archive}/privkey3.pem; cp {archive}/fullchain1.pem {archive}/fullchain3.pem")
     wait_until(lambda: "number1" in served(box, "-subject"), "the new one is not in use")
 
+    wait_until_watched(box)
     box.sh(f"echo nothing > {archive}/fullchain3.pem")
     wait_until(lambda: "is not a certificate" in box.journal("jupyter-remote-certificate.service"), "nobody noticed")
     assert "number1" in served(box, "-subject")
@@ -227,8 +241,9 @@ def test_an_existing_certificate_is_watched_and_a_broken_one_not_taken(box: Box)
     assert "The certificate is not for box.test" in findings(box)
     assert "strict-transport-security" not in box.sh("curl -skI https://localhost/jupyter/api").lower()
     # The daily look takes it over as well, where nothing watches.
+    wait_until_watched(box)
     box.sh("systemctl stop jupyter-remote-certificate.path")
-    renewed(6)
+    renewed(6, watched=False)
     box.sh("systemctl start jupyter-remote-renew.service")
     wait_until(lambda: "number6" in served(box, "-subject"), "the new one is not in use")
 
