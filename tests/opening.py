@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from urllib.parse import urlsplit
 
 from lab.box import Box
 
 from tests.browser.browser import Browser
+from tests.browser.test_kernels import FRONT_ENDS, make_notebook
+from tests.installed import OWNER
 
 #: By extension and template: where the page is, and what shows that it is open.
 PAGES = {
     "lab/index.html": ("lab", ".jp-Launcher"),
     "notebook/tree.html": ("tree", ".jp-DirListing-content"),
-    "notebook/notebooks.html": ("notebooks/opening.ipynb", ".jp-Notebook .jp-Cell"),
-}
-_NOTEBOOK = {
-    "cells": [{"cell_type": "code", "id": "a", "source": "", "metadata": {}, "outputs": [], "execution_count": None}],
-    "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-    "nbformat": 4,
-    "nbformat_minor": 5,
+    "notebook/notebooks.html": (FRONT_ENDS["notebook"], ".jp-Notebook .jp-Cell"),
 }
 
 
 def scripts(browser: Browser, box: Box) -> dict[str, list[str]]:
     """Which scripts of its own each page loads before it first asks the server for data, in that order."""
-    box.write("/home/alice/opening.ipynb", json.dumps(_NOTEBOOK), owner="alice")
+    make_notebook(box.as_user(OWNER), "")
     return {name: _loaded(browser, name) for name in PAGES}
 
 
