@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from lab.box import Box
@@ -37,3 +38,43 @@ def _loaded(browser: Browser, name: str) -> list[str]:
     names = [urlsplit(url).path.rpartition("/")[2] for url in asked[:first] if place in url]
     # That one is in the page itself.
     return [name for name in names if not name.startswith("main.")]
+
+
+#: Remembers what a page asks for, also what it is answered without a request.
+_LISTEN = """
+const wanted = window.wanted = [];
+let inner = window.fetch;
+Object.defineProperty(window, "fetch", {
+    get: () => inner,
+    set: fetch => {
+        inner = (resource, options) => {
+            wanted.push(resource.url ?? `${resource}`);
+            return fetch(resource, options);
+        };
+    },
+});
+"""
+
+
+def answers(browser: Browser, box: Box, template: str) -> tuple[set[str], list[str]]:
+    """What a page wants from the server, and what it has really asked for when it is open, in that order.
+
+    Below the base URL, without the time that JupyterLab adds.
+    """
+    make_notebook(box.as_user(OWNER), "")
+    path, ready = PAGES[template]
+    asked: list[str] = []
+    page = browser.context.new_page()
+    page.add_init_script(_LISTEN)
+    page.on("request", lambda request: asked.append(request.url) if request.method == "GET" else None)
+    page.goto(f"{browser.url}/{path}")
+    page.locator(ready).first.wait_for()
+    until_open = [_below(browser, url) for url in asked]
+    page.wait_for_load_state("networkidle")
+    wanted = {_below(browser, url) for url in page.evaluate("wanted")}
+    page.close()
+    return wanted, until_open
+
+
+def _below(browser: Browser, url: str) -> str:
+    return re.sub(r"[?&]\d{13}$", "", url.removeprefix(f"{browser.url}/"))

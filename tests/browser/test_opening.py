@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from urllib.parse import urlsplit
+
 import pytest
 from lab.box import Box
 from playwright.sync_api import Route, expect
 
-from jupyter_remote.server.opening import SCRIPTS
+from jupyter_remote.server.opening import ANSWERS, MORE_ANSWERS, SCRIPTS
 from tests import opening
 from tests.browser.browser import Browser
-from tests.installed import PASSWORD
+from tests.browser.test_kernels import make_notebook
+from tests.installed import OWNER, PASSWORD
 
 
 @pytest.mark.one_release
@@ -37,3 +41,63 @@ def test_something_is_seen_before_any_script_has_come(browser: Browser):
     browser.page.reload()
     browser.wait_for_lab()
     expect(sight).to_be_hidden()
+
+
+@pytest.mark.one_release
+def test_a_page_asks_at_once_for_all_that_it_will_want_and_for_nothing_twice(browser: Browser, box: Box):
+    browser.login(PASSWORD)
+    # Until the first is closed, a second page of JupyterLab is another workspace.
+    browser.page.goto("about:blank")
+    for template in opening.PAGES:
+        more = (one.replace("{{ page_config.workspace }}", "default") for one in MORE_ANSWERS.get(template, ()))
+        expected = {*ANSWERS, *more}
+        wanted, asked = opening.answers(browser, box, template)
+        assert expected <= wanted, f"{template} does not want all of them: a new version?"
+        times = Counter(one for one in asked if one in expected)
+        assert set(times) == expected
+        # What is in motion is looked at again when a kernel has been started or all parts are in their places.
+        twice = {one for one in times if times[one] > 1}
+        assert not twice & {"api/kernelspecs", "api/me", "lab/api/settings", "lab/api/translations", "lsp/status"}
+        assert not [one for one in asked if one.startswith("lab/api/settings/")]
+
+
+@pytest.mark.one_release
+@pytest.mark.parametrize("template", opening.PAGES)
+def test_a_page_opens_also_if_the_connection_breaks_meanwhile(browser: Browser, box: Box, template: str):
+    make_notebook(box.as_user(OWNER), "")
+    path, ready = opening.PAGES[template]
+    browser.login(PASSWORD)
+    broken: set[str] = set()
+
+    def breaks(route: Route) -> None:
+        place = urlsplit(route.request.url).path
+        if len(broken) < 20 and place not in broken:
+            broken.add(place)
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    for some in ("**/static/**/*.js*", "**/api/kernelspecs*", "**/lab/api/settings*"):
+        browser.page.route(some, breaks)
+    browser.open(path)
+    browser.page.locator(ready).first.wait_for()
+    assert len(broken) > 5
+    assert browser.page.locator(".jp-Dialog").count() == 0
+
+
+@pytest.mark.one_release
+def test_what_is_changed_while_a_page_opens_is_not_answered_from_before(browser: Browser):
+    browser.login(PASSWORD)
+    browser.wait_for_lab()
+    found = browser.page.evaluate(
+        """async () => {
+            const address = "/jupyter/lab/api/settings/@jupyterlab/apputils-extension:themes";
+            const before = await (await fetch(address)).json();
+            const xsrf = /_xsrf=([^;]+)/.exec(document.cookie)[1];
+            const raw = '{"theme-scrollbars": true}';
+            await fetch(address, { method: "PUT", body: JSON.stringify({ raw }), headers: { "X-XSRFToken": xsrf } });
+            const after = await (await fetch(address)).json();
+            return [before.raw, after.raw, raw];
+        }"""
+    )
+    assert found[1] == found[2] != found[0]
