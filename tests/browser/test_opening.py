@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from urllib.parse import urlsplit
 
@@ -101,3 +102,23 @@ def test_what_is_changed_while_a_page_opens_is_not_answered_from_before(browser:
         }"""
     )
     assert found[1] == found[2] != found[0]
+
+
+@pytest.mark.one_release
+@pytest.mark.parametrize("path", ["lab", "tree"])
+def test_while_the_password_is_typed_the_browser_fetches_what_comes_then(browser: Browser, path: str):
+    browser.open(path)
+    links = "document.querySelectorAll('link[rel=prefetch]').length"
+    browser.page.wait_for_function(f"{links} && performance.getEntriesByType('resource').length >= {links}")
+    fetched: list[str] = []
+    session = browser.context.new_cdp_session(browser.page)
+    session.send("Network.enable")
+    session.on(
+        "Network.responseReceived",
+        lambda event: None if event["response"]["fromDiskCache"] else fetched.append(event["response"]["url"]),
+    )
+    browser.page.locator("input[name=password]").fill(PASSWORD)
+    browser.page.keyboard.press("Enter")
+    browser.page.locator(".jp-Launcher, .jp-DirListing-content").first.wait_for()
+    assert any("/api/kernelspecs" in url for url in fetched)
+    assert [url for url in fetched if re.search(r"/static/(lab|notebook)/main\.|_core\.", url)] == []

@@ -9,7 +9,7 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
 from tornado import web
 
-from . import limits, pages, passkeys
+from . import limits, opening, pages, passkeys
 
 if TYPE_CHECKING:
     from .identity import Owner
@@ -62,6 +62,7 @@ class _Page(JupyterHandler):
                 link=link,
                 passkey=self.passkey(passkeys.SECOND if page == "code.html" else passkeys.WHOLE),
                 scripts=f"{self.base_url}{pages.SCRIPTS}",
+                ahead=opening.scripts_ahead(self.settings, self.way_on()),
                 error=error,
                 notice=notice,
             )

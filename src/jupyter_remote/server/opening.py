@@ -67,6 +67,25 @@ def open_early(settings: dict[str, Any]) -> None:
             environment.globals["has_custom_css"] = lambda: any(file.is_file() for file in style)
 
 
+def scripts_ahead(settings: dict[str, Any], path: str) -> list[str]:
+    """The addresses of the scripts that a page will want: for the one before it, on which a password is typed.
+
+    :param settings: of the web application.
+    :param path: of the page, with the base URL.
+    """
+    base = settings["base_url"]
+    kind = (path.removeprefix(base) or settings["default_url"].removeprefix(base)).strip("/").partition("/")[0]
+    template = {"tree": "notebook/tree.html", "notebooks": "notebook/notebooks.html"}.get(kind, "lab/index.html")
+    name = template.partition("/")[0]
+    first = [file.name for place in settings[f"{name}_static_paths"] for file in Path(place).glob("main.*.js")]
+    return [f"{base}static/{name}/{script}?v={_version(script)}" for script in (*first, *SCRIPTS[template])]
+
+
+def _version(script: str) -> str:
+    """What webpack adds to a script's address."""
+    return script.split(".")[-2]
+
+
 class _Loader(jinja2.BaseLoader):
     """Templates of another loader, with what is ours put into them."""
 
@@ -103,7 +122,7 @@ def opened_early(source: str, scripts: Sequence[str], answers: Sequence[str]) ->
     first = f"<script>{{% raw %}}{script}{{% endraw %}}({asked});</script>"
     # With the address that webpack will use, to the letter: else it is fetched twice.
     first += "".join(
-        f'<link rel="preload" as="script" href="{{{{page_config.fullStaticUrl}}}}/{name}?v={name.split(".")[-2]}">'
+        f'<link rel="preload" as="script" href="{{{{page_config.fullStaticUrl}}}}/{name}?v={_version(name)}">'
         for name in scripts
     )
     first += _EXTENSIONS

@@ -95,3 +95,15 @@ def test_the_servers_pages_open_early(shared: Running):
             named = re.findall(rf'rel="preload" as="script" href="{place}([^"?]+)\?v=', text)
             assert named == opening.SCRIPTS[name]
             assert "/lab/extensions/jupyter-remote/kernels.js" in text.partition("</head>")[0]
+
+
+def test_the_login_page_fetches_the_scripts_of_the_page_that_was_asked_for(shared: Running):
+    with shared.visitor() as visitor:
+        for path, template in (("lab", "lab/index.html"), ("tree", "notebook/tree.html"), ("", "lab/index.html")):
+            page = visitor.get("login", params={"next": f"/jupyter/{path}"}).text
+            ahead = re.findall(r'rel="prefetch" as="script" href="/jupyter/static/(\w+)/([^"?]+)\?v=(\w+)"', page)
+            assert [script for _, script, _ in ahead[1:]] == opening.SCRIPTS[template]
+            for name, script, version in ahead:
+                assert name == template.partition("/")[0]
+                assert (STATIC[name] / script).is_file()
+                assert script.split(".")[-2] == version
