@@ -16,7 +16,7 @@ from jupyter_server.utils import url_path_join
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 
-from . import config, instance, login, logins, opening, pages, runs, secondfactor, sessions, upstream
+from . import config, exporters, instance, login, logins, opening, pages, runs, secondfactor, sessions, upstream
 from .door import LOCAL_PROXIES, Door
 from .environment import VERSION, DefaultEnvironment
 from .identity import Owner, read_hash
@@ -99,9 +99,10 @@ class JupyterRemote(ServerApp):
         # For all who serve pages; the saver itself has the original.
         self.web_app.settings["contents_manager"] = Contents(self.contents_manager, self.saver)
         ours = (url_path_join(self.base_url, runs.PATH), runs.RunningHandler, {"saver": self.saver})
+        exports = (url_path_join(self.base_url, exporters.PATH), exporters.ExportersHandler)
         below = ((rf"{pages.SCRIPTS}(link\.js|passkeys\.js)", login.Script), (login.PASSKEYS, login.PasskeysPage))
         pages_of_login = [(re.escape(self.base_url) + pattern, handler) for pattern, handler in below]
-        self.web_app.add_handlers(".*$", [ours, *pages_of_login])  # type: ignore[no-untyped-call]
+        self.web_app.add_handlers(".*$", [ours, exports, *pages_of_login])  # type: ignore[no-untyped-call]
 
     def load_server_extensions(self) -> None:
         """Extensions bring their pages; those open early."""
