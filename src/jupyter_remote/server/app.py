@@ -27,6 +27,7 @@ from .saver import Contents, Saver
 from .secret import cookie_key, login_of
 from .sessions import Sessions
 from .unit import Unit, take
+from .uploads import LargeFiles
 from .watcher import Watcher
 
 #: Seconds that requests which are being answered get when the server stops.
@@ -197,6 +198,8 @@ class JupyterRemote(ServerApp):
             self.log.warning("Stopped with %d requests unanswered after %s s.", left, PATIENCE)
         if self._burying is not None:
             self._burying.cancel()
+        if isinstance(self.contents_manager, LargeFiles):
+            self.contents_manager.end_uploads()
         await self.saver.stop(PATIENCE)
         # Kernels (or not), terminals, extensions; then the loop ends.
         super().stop()

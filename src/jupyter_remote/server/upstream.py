@@ -57,6 +57,12 @@ def stream_of(connection: HTTP1Connection | HTTP1ServerConnection) -> iostream.I
     return connection.stream
 
 
+def has_sent(connection: HTTP1Connection, size: int) -> None:
+    """So many bytes of the answer's body have been written to the connection's socket, past its stream."""
+    if connection._expected_content_remaining is not None:
+        connection._expected_content_remaining -= size
+
+
 def end_keep_alive(server: HTTPServer) -> None:
     """Close each connection of the server after the answer to the next request."""
     server.conn_params.no_keep_alive = True

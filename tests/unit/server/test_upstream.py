@@ -19,6 +19,7 @@ from jupyter_server import serverapp
 from jupyter_server.auth.identity import PasswordIdentityProvider
 from jupyter_server.base.handlers import FileFindHandler, JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
+from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager, ServerKernelManager
 from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from jupyter_server.services.sessions.sessionmanager import SessionManager
@@ -69,6 +70,26 @@ def test_tornado_asks_the_door_for_each_request():
 def test_tornado_writes_each_answers_headers_through_its_connection():
     assert "self.request.connection.write_headers(" in source(web.RequestHandler.flush)
     assert "HTTP1Connection(self.stream, False, self.params, self.context)" in source(HTTP1ServerConnection)
+
+
+def test_tornado_counts_what_is_left_of_an_answers_body():
+    assert "self._expected_content_remaining -= len(chunk)" in source(HTTP1Connection._format_chunk)
+    assert "self._expected_content_remaining != 0" in source(HTTP1Connection.finish)
+
+
+def test_tornado_asks_its_file_handler_for_what_downloads_decide():
+    get = source(web.StaticFileHandler.get)
+    for step in ("self.validate_absolute_path(", "self.set_headers()", 'self.request.headers.get("Range")'):
+        assert step in get
+    assert get.index("self.set_headers()") < get.index('"Range"') < get.index("self.get_content(")
+    assert "self.compute_etag()" in source(web.RequestHandler.set_etag_header)
+
+
+def test_jupyter_sends_pieces_of_uploads_to_the_manager_where_we_step_in():
+    save = source(AsyncLargeFileManager.save)
+    assert 'model.get("chunk", None)' in save
+    assert "self.run_pre_save_hooks(model=model, path=path)" in save
+    assert "self.run_post_save_hooks(model=model, os_path=os_path)" in save
 
 
 def test_jupyters_static_files_are_remembered_by_their_relative_path():
