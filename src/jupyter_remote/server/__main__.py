@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from ..run import Mistake
+from . import late
 
 #: sysexits(3): the configuration is at fault, another try would end the same way.
 EX_CONFIG = 78
@@ -32,10 +33,7 @@ def main(argv: list[str]) -> int:
     # Importing makes hundreds of thousands of objects and hardly any garbage: collecting in between
     # was a tenth of the start.
     gc.disable()
-    # jsonschema looks for this optional checker of one string format ("iri", which no schema of
-    # Jupyter's uses) and, if it is there, builds a grammar for it: more than half of the start.
-    # None means: not installed.
-    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    late.leave_out()
 
     if len(argv) != 2:
         print("usage: python -P -m jupyter_remote.server /path/server.json", file=sys.stderr)

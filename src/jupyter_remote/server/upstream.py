@@ -23,6 +23,8 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.websocket import WebSocketHandler
 
+from . import late
+
 
 def import_lab() -> None:
     """Import JupyterLab's server part.
@@ -35,6 +37,7 @@ def import_lab() -> None:
     try:
         import jupyterlab.labapp  # noqa: F401
     finally:
+        late.end()
         if path is None:
             del os.environ["PATH"]
         else:

@@ -6,11 +6,18 @@ When one of these fails after an update, server/upstream.py (or the place named 
 from __future__ import annotations
 
 import inspect
+import json
+import re
 import socket
 import sys
 from pathlib import Path
 
 import jsonschema._format
+import jupyter_events
+import jupyter_lsp
+import jupyter_server
+import jupyterlab_server
+import nbformat
 from jupyter_client import manager
 from jupyter_client.ioloop.manager import AsyncIOLoopKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
@@ -28,6 +35,7 @@ from jupyter_server_terminals import api_handlers, app, handlers, terminalmanage
 from jupyterlab import commands
 from jupyterlab.labapp import LabApp
 from notebook.app import JupyterNotebookApp
+from running import Running
 from terminado import management
 from tornado import web
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
@@ -35,7 +43,7 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import BaseIOStream, IOStream
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 
-from jupyter_remote.server import config
+from jupyter_remote.server import config, late
 from jupyter_remote.server.instance import Instance
 from jupyter_remote.server.unit import Unit
 
@@ -233,9 +241,48 @@ def test_jupyters_stop_ends_kernels_in_a_step_of_its_own():
     assert "await self.serverapp._cleanup()" in source(ShutdownHandler.post)
 
 
-def test_the_optional_checker_of_jsonschema_is_still_optional():
+def test_the_optional_checkers_of_jsonschema_are_still_optional():
     assert "with suppress(ImportError):" in source(jsonschema._format)
-    assert "rfc3987_syntax" in source(jsonschema._format)
+    for name in late.UNNEEDED:
+        assert name in source(jsonschema._format)
+
+
+def test_no_schema_of_jupyters_has_a_format_that_is_not_checked():
+    packages = (jupyter_events, jupyter_lsp, jupyter_server, jupyterlab_server, nbformat)
+    schemas = [path for package in packages for path in Path(package.__file__).parent.rglob("*schema*/**/*.*")]
+    schemas += Path(sys.prefix, "share/jupyter/lab/schemas").rglob("*.json")
+    written = {path: path.read_text() for path in schemas if path.suffix in (".json", ".yaml", ".yml")}
+    assert len(written) > 50
+    unchecked = re.compile(r"""["']?format["']?\s*:\s*["']?(iri|duration)""")
+    assert not [path for path, text in written.items() if unchecked.search(text)]
+
+
+def test_the_server_starts_without_what_hardly_anybody_needs_and_has_it_when_it_is_used(shared: Running):
+    program = """
+import json, sys
+from jupyter_remote.server import late
+late.leave_out()
+from jupyter_remote.server import app, upstream
+upstream.import_lab()
+loaded = list(sys.modules)
+from jupyterlab import extensions
+from jupyterlab.extensions import pypi
+from jupyterlab_server import listings_handler
+from jupyter_server.gateway import managers
+print(json.dumps({
+    "loaded": loaded,
+    "used": [listings_handler.requests.request.__module__, managers.websocket.create_connection.__module__],
+    "manager": type(extensions.MANAGERS["readonly"].load()({}, {})).__name__,
+    "pypi": pypi.PyPIExtensionManager.__name__,
+}))
+"""
+    said = json.loads(shared.run_as_server("-c", program).splitlines()[-1])
+    assert "jupyterlab.labapp" in said["loaded"]
+    behind = ("urllib3", "websocket._core", "httpx", "xmlrpc.client", "arrow", "lark")
+    assert not [name for name in behind if name in said["loaded"]]
+    assert said["used"] == ["requests.api", "websocket._core"]
+    assert said["manager"] == "ReadOnlyExtensionManager"
+    assert said["pypi"] == "PyPIExtensionManager"
 
 
 def test_jupyterlab_loads_extensions_as_ours_is_written():
