@@ -212,16 +212,25 @@ class Kernel:
     session: str
     channels: websocket.WebSocket
 
-    def submit(self, code: str) -> str:
-        """Send *code* and do not wait; returns the message's id."""
-        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": True}
-        return self.send("shell", "execute_request", content)
+    def submit(self, code: str, cell: str = "") -> str:
+        """Send *code* and do not wait; returns the message's id.
 
-    def send(self, channel: str, kind: str, content: dict[str, Any]) -> str:
+        :param cell: the id of the notebook's cell that it is, as JupyterLab tells it.
+        """
+        content = {"code": code, "silent": False, "store_history": True, "allow_stdin": True}
+        return self.send("shell", "execute_request", content, {"cellId": cell} if cell else {})
+
+    def send(self, channel: str, kind: str, content: dict[str, Any], metadata: dict[str, Any] | None = None) -> str:
         """Send any message; returns its id."""
         name = uuid.uuid4().hex
         header = {"msg_id": name, "msg_type": kind, "username": "", "session": self.session, "version": "5.3"}
-        message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": channel}
+        message = {
+            "header": header,
+            "parent_header": {},
+            "metadata": metadata or {},
+            "content": content,
+            "channel": channel,
+        }
         self.channels.send(json.dumps({**message, "buffers": []}))
         return name
 

@@ -104,7 +104,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
     before = _applied()
     outcome = Outcome()
     now: dict[str, str] = {}
-    was_active = systemd.running() and systemd.is_active(paths.SERVICE)
+    was_active = systemd.running() and (systemd.is_active(paths.SERVICE) or systemd.sleeps(paths.SERVICE, paths.SOCKET))
     try:
         with Transaction() as transaction:
             for path, text in files.items():
@@ -444,7 +444,8 @@ def _apply_units(outcome: Outcome, owner: Account, installing: bool) -> None:
                 )
             )
             return
-    if not installing and systemd.is_disabled(paths.SERVICE) and not systemd.is_active(paths.SERVICE):
+    asleep = systemd.sleeps(paths.SERVICE, paths.SOCKET)
+    if not installing and systemd.is_disabled(paths.SERVICE) and not systemd.is_active(paths.SERVICE) and not asleep:
         outcome.findings.append(
             Finding(
                 "jupyter-remote is switched off.",
@@ -468,7 +469,7 @@ def _apply_units(outcome: Outcome, owner: Account, installing: bool) -> None:
         if installing or changed & inputs:
             systemd.restart(paths.SERVICE)
             outcome.restarted.append(paths.SERVICE)
-        else:
+        elif not systemd.sleeps(paths.SERVICE, paths.SOCKET):
             systemd.start(paths.SERVICE)
     except ProcessFailed as failed:
         words = systemd.last_words(paths.SERVICE) or failed.output.strip()

@@ -37,7 +37,7 @@ def run(settings: Settings) -> NoReturn:
             hint="sudo jupyter-remote run",
             code=EX_NOPERM,
         )
-    if systemd.running() and systemd.is_active(paths.SERVICE):
+    if systemd.running() and (systemd.is_active(paths.SERVICE) or systemd.sleeps(paths.SERVICE, paths.SOCKET)):
         die(
             "The service is running already.",
             hint="To have it in this terminal, stop the service first: sudo systemctl stop jupyter-remote",

@@ -79,6 +79,7 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         "server_names": server_names(settings, machine),
         "behind_tls": settings.tls_mode != "none",
         "cull_idle": settings.kernels_cull_idle,
+        "idle_stop": settings.server_idle_stop,
         "memory_limit": memory_limit(settings, machine),
         "journal_bytes": size_in_bytes(settings.kernels_journal_size),
         "environments": settings.kernels_environments,

@@ -35,6 +35,9 @@ EX_PROTOCOL = 76
 EX_NOPERM = 77
 EX_CONFIG = 78
 
+#: Not of sysexits(3): the server has ended because nobody uses it. jupyter-remote.service knows it.
+EX_ASLEEP = 79
+
 
 class Mistake(Exception):
     """Something the user can mend: *what* is wrong, a *hint* what to do, an exit *code*.

@@ -368,6 +368,13 @@ KEYS: dict[str, Key] = {
             "or whichever fits (auto): a site when the machine has no https vhost yet.",
             _one_of("auto", "site", "snippet"),
         ),
+        Key(
+            "server.idle_stop",
+            "30min",
+            "Stop the server when nobody has used it for this long, and start it again with the next request,\n"
+            "which takes a second. Kernels and terminals run on meanwhile. 0: never.",
+            _duration,
+        ),
         Key("kernels.cull_idle", 0, "Stop a kernel that has done nothing for this long. 0: never.", _duration),
         Key(
             "kernels.memory_limit",
@@ -423,6 +430,7 @@ KEYS: dict[str, Key] = {
 SECTIONS: dict[str, str] = {
     "tls": "How the connection is encrypted.",
     "apache": "How Apache serves it.",
+    "server": "The process that serves the pages.",
     "kernels": "The processes that run the owner's code.",
     "conda": "The owner's conda, where `jupyter-remote conda install` is asked for one.",
 }
@@ -446,6 +454,7 @@ class Settings:
     tls_acme_directory: str = LETS_ENCRYPT
     tls_hsts: str = "auto"
     apache_mode: str = "auto"
+    server_idle_stop: int = 1800
     kernels_cull_idle: int = 0
     kernels_memory_limit: str = "90%"
     kernels_journal_size: str = "256M"

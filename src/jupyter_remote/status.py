@@ -88,12 +88,15 @@ def _server(findings: list[Finding]) -> tuple[str, str, int | None]:
     if not systemd.running():
         return "no systemd here (jupyter-remote run)", "", None
     shown = systemd.properties(
-        paths.SERVICE, "ActiveState", "SubState", "LoadState", "ActiveEnterTimestamp", "MemoryCurrent"
+        paths.SERVICE,
+        *("ActiveState", "SubState", "LoadState", "ActiveEnterTimestamp", "InactiveEnterTimestamp", "MemoryCurrent"),
     )
     memory = _number(shown["MemoryCurrent"])
     state = shown["SubState"] if shown["ActiveState"] == "active" else shown["ActiveState"]
     if shown["LoadState"] == "masked":
         findings.append(Finding(f"{paths.SERVICE} is masked.", f"sudo systemctl unmask --now {paths.SERVICE}"))
+    elif systemd.sleeps(paths.SERVICE, paths.SOCKET):
+        return "asleep, wakes at the next request", shown["InactiveEnterTimestamp"], None
     elif shown["ActiveState"] != "active":
         words = systemd.last_words(paths.SERVICE, 3)
         findings.append(Finding(f"The server is {state}. {words}".strip(), "sudo systemctl restart jupyter-remote"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import machine
-from .run import ProcessFailed, run
+from .run import EX_ASLEEP, ProcessFailed, run
 
 
 def running() -> bool:
@@ -21,6 +21,12 @@ def properties(unit: str, *names: str) -> dict[str, str]:
 def is_active(unit: str) -> bool:
     """Whether the unit is up."""
     return properties(unit, "ActiveState")["ActiveState"] in ("active", "reloading")
+
+
+def sleeps(service: str, socket: str) -> bool:
+    """Whether a service has ended for want of use, and its socket starts it again."""
+    shown = properties(service, "ActiveState", "ExecMainStatus")
+    return shown == {"ActiveState": "inactive", "ExecMainStatus": str(EX_ASLEEP)} and is_active(socket)
 
 
 def is_masked(unit: str) -> bool:

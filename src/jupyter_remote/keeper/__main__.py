@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from . import cgroup, control, wire
 from .loop import Loop
+from .waker import Waker
 from .wire import Lines
 
 #: Seconds that a kernel or a shell gets to end when the unit is stopped.
@@ -57,6 +58,7 @@ class Keeper:
         #: whether the owner is done with it, and nobody will want the journal
         self.done = False
         self._control: control.Control | None = None
+        self._waker = Waker(loop, self.status)
         self._kept, more = self._keep(order)
         self._control = control.Control(
             loop,
@@ -67,6 +69,7 @@ class Keeper:
                 "signal": self._signal,
                 "websocket": self._websocket,
                 "hang_up": self._hang_up,
+                "sleep": self._sleep,
                 "end": self._end,
                 **more,
             },
@@ -115,9 +118,11 @@ class Keeper:
     def _changed(self, at_once: bool) -> None:
         if self._control is not None:
             self._control.changed(at_once)
+            self._waker.look()
 
     def _watch(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
         del files
+        self._waker.is_awake()
         self._kept.keep_logins(str(line.get("login", "")))
         return self.status()
 
@@ -137,8 +142,16 @@ class Keeper:
         self._kept.hang_up([str(label) for label in line["labels"]])
         return {}
 
+    def _sleep(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
+        del files
+        self._waker.sleep(str(line["socket"]), line)
+        return {}
+
     def _end(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
         del files
+        if line.get("keep"):
+            # Somebody else ends it, and the server is to read the rest of the journal.
+            self._waker.wake()
         self._finish(keep=bool(line.get("keep")))
         return {}
 

@@ -75,7 +75,7 @@ class Control:
     def _do(self, peer: Lines, line: dict[str, Any], files: list[int]) -> Answer:
         name = line.get("op")
         try:
-            if name == "watch":
+            if name == "watch" and peer not in self._watchers:
                 self._watchers.append(peer)
             operation = self._operations.get(str(name))
             if operation is None:

@@ -52,6 +52,11 @@ the keeper's, goes on.
                   pass let it in, no secret.
    ``hang_up``    ``{"labels": [LABEL, …]}`` → closes the websockets that have one of these. A keeper whose status has
                   no ``labels`` does not know it.
+   ``sleep``      ``{"socket": PATH, "activity": TIME, "returncode": N or null, "connections": N}``: the server is about
+                  to end because nobody uses it, and this is what it knows. When that is not so any more, but for
+                  the number of pages as long as there is one, the keeper connects to PATH, where systemd starts
+                  a server, until one watches. It is an error when it is not so at this moment. A keeper that does
+                  not know this cannot wake anybody, and the server stays.
    ``end``        ``{"keep": BOOL}`` (optional) → kills what still runs, removes its directories, ends. The answer
                   comes before. With ``keep`` the journal stays: the server has not read it to its end.
 

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     """Serve until a signal comes.
 
     :param argv: program and the path of ``server.json``.
-    :returns: the exit code: 0 after a planned stop.
+    :returns: the exit code: 0 after a planned stop, EX_ASLEEP when it was for want of use.
     """
     # Before there is anything to see.
     shut_out()
@@ -42,11 +42,10 @@ def main(argv: list[str]) -> int:
     from . import app
 
     try:
-        app.serve(Path(argv[1]))
+        return app.serve(Path(argv[1]))
     except Mistake as mistake:
         print(mistake, file=sys.stderr)
         return mistake.code
-    return 0
 
 
 def shut_out() -> None:

@@ -16,6 +16,7 @@ from jupyter_server.utils import url_path_join
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 
+from ..run import EX_ASLEEP
 from . import config, exporters, instance, login, logins, opening, pages, runs, secondfactor, sessions, upstream
 from .door import LOCAL_PROXIES, Door
 from .environment import VERSION, DefaultEnvironment
@@ -26,6 +27,7 @@ from .notify import Notifier
 from .saver import Contents, Saver
 from .secret import cookie_key, login_of
 from .sessions import Sessions
+from .sleep import Sleep
 from .unit import Unit, take
 from .uploads import LargeFiles
 from .watcher import Watcher
@@ -53,6 +55,9 @@ class JupyterRemote(ServerApp):
         self._end: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._burying: asyncio.Task[None] | None = None
+        self._resting: asyncio.Task[None] | None = None
+        #: this is the end because nobody uses the server
+        self.falls_asleep = False
         self._hanging_up: set[asyncio.Task[None]] = set()
         self.password_hash = read_hash(given.credentials)
         self.second_factor = secondfactor.read(given.credentials)
@@ -145,6 +150,7 @@ class JupyterRemote(ServerApp):
         self.watcher = Watcher(self.kernel_spec_manager.get_all_specs, self.door.has_websockets, self.event_logger)
         self._watching = loop.create_task(self.watcher.run())
         self._burying = loop.create_task(self._bury())
+        self._resting = loop.create_task(Sleep(self, self.told.idle_stop).run())
         passes = self.owner.logins
         passes.on_end = self._hang_up
         # Those that have ended while no server ran.
@@ -183,6 +189,24 @@ class JupyterRemote(ServerApp):
 
     # -- end ----------------------------------------------------------------------------------------
 
+    def at_work(self) -> str:
+        """What the server does by itself, in words; empty when that is nothing, or could be done by the next one."""
+        if self._burying is not None and not self._burying.done():
+            return "what kernels have said is saved that are gone"
+        if self.saver.is_at_work():
+            return "a notebook is to be written"
+        if self.environment.is_being_made:
+            return "the default environment is being made"
+        if self._hanging_up:
+            return "somebody is disconnected"
+        return "" if self.owner.logins.all_are_written else "a login could not be written to the disk"
+
+    def fall_asleep(self) -> None:
+        """Begin the planned stop, since nobody uses the server."""
+        self.falls_asleep = True
+        self.log.info("Nobody uses the server: it ends, and starts with the next request.")
+        self.stop()
+
     def stop(self, from_signal: bool = False) -> None:
         """Begin the planned stop, if it has not begun. Must be called in the event loop."""
         del from_signal
@@ -190,9 +214,10 @@ class JupyterRemote(ServerApp):
             self._end = asyncio.get_running_loop().create_task(self._leave())
 
     async def _leave(self) -> None:
-        self._notifier.stopping("Answering the last requests")
-        if self._watching is not None:
-            self._watching.cancel()
+        self._notifier.stopping("Asleep until the next request" if self.falls_asleep else "Answering the last requests")
+        for task in (self._watching, self._resting):
+            if task is not None:
+                task.cancel()
         left = await self.door.close(self.http_server, PATIENCE)
         if left:
             self.log.warning("Stopped with %d requests unanswered after %s s.", left, PATIENCE)
@@ -235,8 +260,8 @@ def make(server_json: Path) -> JupyterRemote:
     return app
 
 
-def serve(server_json: Path) -> None:
-    """Serve until a signal comes; returns after a planned stop.
+def serve(server_json: Path) -> int:
+    """Serve until a signal comes; returns the exit code after a planned stop.
 
     :raises Mistake: what :func:`make` raises.
     """
@@ -245,3 +270,4 @@ def serve(server_json: Path) -> None:
     gc.freeze()
     gc.enable()
     app.start()
+    return EX_ASLEEP if app.falls_asleep else 0

@@ -18,6 +18,7 @@ import ipaddress
 import json
 import logging
 import re
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from http.client import responses
@@ -82,6 +83,9 @@ class Door(httputil.HTTPServerConnectionDelegate):
         self._names = {*instance.server_names, "localhost"}
         self._visits: weakref.WeakKeyDictionary[HTTP1ServerConnection, _Visit] = weakref.WeakKeyDictionary()
         self._websockets: weakref.WeakSet[WebSocketHandler] = weakref.WeakSet()
+        self._used = 0.0
+        #: when somebody has asked last who is not logged in, on the clock of time.monotonic()
+        self.knocked = 0.0
 
     # -- who may come in ----------------------------------------------------------------------------
 
@@ -109,6 +113,10 @@ class Door(httputil.HTTPServerConnectionDelegate):
         if name in NOT_HERE:
             return _Answer(request, 404)
         is_inside = self._is_logged_in(request)
+        if is_inside:
+            self._used = time.monotonic()
+        else:
+            self.knocked = time.monotonic()
         is_public = below and bool(PUBLIC.fullmatch(name))
         if (name in DOES_SOMETHING or (is_inside and not is_public)) and self._is_from_elsewhere(request):
             return self._refuse(request, "Asked by a page of another origin")
@@ -224,9 +232,19 @@ class Door(httputil.HTTPServerConnectionDelegate):
                 # 1008, policy: whoever connects again is asked who they are.
                 websocket.close(1008, "logged out")
 
-    def has_websockets(self) -> bool:
-        """Whether somebody has one open: a page, at least."""
-        return any(upstream.is_connected(websocket) for websocket in self._websockets)
+    def has_websockets(self, but: type[WebSocketHandler] | tuple[()] = ()) -> bool:
+        """Whether somebody has one open: a page, at least.
+
+        :param but: those of this handler do not count.
+        """
+        return any(upstream.is_connected(each) and not isinstance(each, but) for each in self._websockets)
+
+    def used(self) -> float:
+        """When somebody who is logged in has last asked for something, or waited for it, on the clock of
+        time.monotonic(); 0 when nobody has."""
+        if self._used and any(visit.is_inside(False) for visit in self._all()):
+            self._used = time.monotonic()
+        return self._used
 
 
 class _Visit(httputil.HTTPMessageDelegate):

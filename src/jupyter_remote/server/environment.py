@@ -49,9 +49,14 @@ class DefaultEnvironment:
         """Whether it is all there and its interpreter still exists."""
         return (self.path / COMPLETE).is_file() and os.access(self.python, os.X_OK)
 
+    @property
+    def is_being_made(self) -> bool:
+        """Whether somebody is at it."""
+        return self._building is not None and not self._building.done()
+
     def start(self) -> None:
         """Begin to make it, unless it is complete or somebody is at it. Must be called in the event loop."""
-        if self.is_complete or (self._building is not None and not self._building.done()):
+        if self.is_complete or self.is_being_made:
             return
 
         def build() -> None:

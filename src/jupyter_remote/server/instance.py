@@ -17,7 +17,7 @@ _HINT = "Make it anew: sudo jupyter-remote apply"
 class Instance:
     """One person's Jupyter.
 
-    ``base_url`` has a slash at both ends. ``cull_idle`` is in seconds; 0 means never.
+    ``base_url`` has a slash at both ends. ``cull_idle`` and ``idle_stop`` are in seconds; 0 means never.
     ``server_names`` are lower case; IP literals and ``localhost`` need not be among them.
     ``environments`` are patterns, absolute or below ``~/``, of places where more environments are.
     ``memory_limit`` is in bytes, for each kernel; None is no limit. ``journal_bytes`` of disk, at most, keep
@@ -30,6 +30,7 @@ class Instance:
     server_names: tuple[str, ...]
     behind_tls: bool
     cull_idle: int
+    idle_stop: int
     environments: tuple[str, ...]
     offer_environments: bool
     conda_channel: str
@@ -86,6 +87,7 @@ def load(path: Path) -> Instance:
     checked("conda_channel", str, True, "a channel's name or address")
     checked("behind_tls", bool, True, "true or false")
     checked("cull_idle", int, _is_number(given["cull_idle"], 0), "a number of seconds")
+    checked("idle_stop", int, _is_number(given["idle_stop"], 0), "a number of seconds")
     limit = given["memory_limit"]
     checked("memory_limit", (int, type(None)), limit is None or _is_number(limit, 1), "a number of bytes, or null")
     checked("journal_bytes", int, _is_number(given["journal_bytes"], 1), "a number of bytes")
@@ -104,6 +106,7 @@ def load(path: Path) -> Instance:
         server_names=tuple(name.lower().rstrip(".") for name in names),
         behind_tls=given["behind_tls"],
         cull_idle=given["cull_idle"],
+        idle_stop=given["idle_stop"],
         environments=tuple(environments),
         offer_environments=given["offer_environments"],
         conda_channel=given["conda_channel"],

@@ -30,6 +30,7 @@ from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
 
 from ..keeper import wire
+from ..keeper.waker import NEWS
 from ..run import EX_UNAVAILABLE, die
 from . import upstream
 from .instance import Instance
@@ -149,6 +150,14 @@ class Keeper:
         :raises KeeperGone, Refused: as :meth:`ask` does.
         """
         self._take(await self.ask("watch", login=login))
+
+    async def sleep(self, address: str) -> None:
+        """The server is about to end: have it started again, by a connection to this socket, when something happens.
+
+        :raises KeeperGone: as :meth:`ask` does.
+        :raises Refused: something has happened that we do not know yet; or it is an older one.
+        """
+        await self.ask("sleep", socket=address, **{name: self.status.get(name) for name in NEWS})
 
     async def end(self) -> None:
         """End what it keeps, and itself. Returns when it has gone, or hangs."""

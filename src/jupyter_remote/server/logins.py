@@ -45,6 +45,11 @@ class Register:
         """Of all that there are."""
         return {one.id for one in self._known.values()}
 
+    @property
+    def all_are_written(self) -> bool:
+        """Whether a server after this one knows them all."""
+        return not self._unwritten
+
     def find(self, secret: str, address: str) -> Pass | None:
         """The pass of who has this secret, and is there now."""
         digest = digest_of(secret)
@@ -145,6 +150,11 @@ class Logins:
     def ids(self) -> set[str]:
         """Of all who may come in."""
         return self.browsers.ids | self.programs.ids
+
+    @property
+    def all_are_written(self) -> bool:
+        """Whether a server after this one knows them all."""
+        return self.browsers.all_are_written and self.programs.all_are_written
 
     def begin(self, how: str, browser: str, address: str) -> str:
         """Somebody has logged in.

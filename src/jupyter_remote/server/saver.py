@@ -272,6 +272,10 @@ class Saver:
         """When a kernel's notebook will be written, on our clock; None when there is no need."""
         return self._due(self._kernels[kernel_id])
 
+    def is_at_work(self) -> bool:
+        """Whether something is written, or will be without anybody's doing."""
+        return any(kernel.task or kernel.timer or self._due(kernel) is not None for kernel in self._kernels.values())
+
     async def quiet(self) -> None:
         """Wait until nothing is planned and nothing is written."""
         while pending := [kernel for kernel in self._kernels.values() if kernel.task or kernel.timer]:

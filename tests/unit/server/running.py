@@ -155,6 +155,7 @@ class Running:
             "server_names": ["box.test"],
             "behind_tls": True,
             "cull_idle": 0,
+            "idle_stop": 0,
             "environments": [],
             "offer_environments": True,
             "conda_channel": "conda-forge",

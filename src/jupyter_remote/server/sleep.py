@@ -1,0 +1,98 @@
+"""A server that nobody uses ends. Its socket stays, and systemd starts it again with the next request.
+
+Kernels and terminals have keepers, which have the connections of pages too: all of that goes on. What only the server
+can do keeps it here, or a keeper wakes it: it connects to the socket when its kernel works or ends, or when the last
+page has gone and may not have saved what it had (:mod:`~jupyter_remote.keeper.waker`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+from jupyter_client.manager import KernelManager
+from jupyter_server.services.events.handlers import SubscribeWebsocket
+
+from . import upstream
+from .keepers import Keeper, KeeperGone, Refused
+from .kernels import Kernel, Kernels
+
+if TYPE_CHECKING:
+    from .app import JupyterRemote
+    from .terminals import Terminals
+
+#: Seconds between two looks: at most, and as a part of the time that must have passed.
+LOOK, PART = 30.0, 1 / 4
+
+#: Seconds for which somebody who is not logged in yet is waited for: a login has two steps, and a page.
+LINGER = 300.0
+
+
+class Sleep:
+    """Ends the server when nobody has used it for *idle* seconds."""
+
+    def __init__(self, app: JupyterRemote, idle: float) -> None:
+        self._app, self._idle = app, idle
+        self._began = time.monotonic()
+
+    async def run(self) -> None:
+        """Look now and then, until it is over or this is cancelled."""
+        address = self._app.unit.sockets[0].getsockname()
+        if not self._idle or not self._app.keepers.outlive_us or not isinstance(address, str):
+            return
+        while True:
+            await asyncio.sleep(min(LOOK, self._idle * PART))
+            if not self.needed_for() and await self._take_leave(address):
+                self._app.fall_asleep()
+                return
+
+    def needed_for(self) -> str:
+        """Why the server must be there, in words; empty when it need not."""
+        app = self._app
+        door = app.door
+        now = time.monotonic()
+        if now - max(self._began, door.used()) < self._idle:
+            return "somebody uses it"
+        if now - door.knocked < min(LINGER, self._idle):
+            return "somebody may be logging in"
+        # A page in view asks for something every few seconds. One that is hidden holds the connection for events, and
+        # does not open it again before somebody looks at it.
+        if door.has_websockets(but=SubscribeWebsocket):
+            return "a page is connected"
+        if any(not isinstance(kernel, Kernel) or kernel.keeper is None for kernel in self._kernels()):
+            return "a kernel would end with it"
+        activity = max((float(keeper.status["activity"]) for keeper in self._keepers()), default=0.0)
+        if 0 <= time.time() - activity < self._idle:
+            return "a kernel works"
+        terminals: Terminals = app.web_app.settings["terminal_manager"]
+        if (app.told.cull_idle and any(self._kernels())) or (terminals.cull_inactive_timeout and terminals.terminals):
+            return "what does nothing is to be ended some day"
+        return app.at_work()
+
+    def _keepers(self) -> list[Keeper]:
+        """Of kernels."""
+        return [kernel.keeper for kernel in self._kernels() if isinstance(kernel, Kernel) and kernel.keeper is not None]
+
+    def _kernels(self) -> Iterable[KernelManager]:
+        return upstream.all_kernels(cast("Kernels", self._app.kernel_manager))
+
+    async def _take_leave(self, address: str) -> bool:
+        """Tell the keepers; False when something has happened meanwhile, or one of them could not wake us."""
+        told: list[Keeper] = []
+        try:
+            for keeper in self._keepers():
+                told.append(keeper)
+                await keeper.sleep(address)
+            why = self.needed_for()
+        except (KeeperGone, Refused) as reason:
+            why = str(reason) or "a kernel has ended"
+        if not why:
+            return True
+        self._app.log.info("Not asleep: %s.", why)
+        for keeper in told:
+            with contextlib.suppress(KeeperGone, Refused):
+                await keeper.watch(self._app.keepers.login)
+        return False

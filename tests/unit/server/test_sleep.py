@@ -1,0 +1,200 @@
+"""A server that nobody uses ends, and is started again when there is something to do."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from running import Browser, Running, say
+from test_kernels_survive import ask_keeper, configure, open_notebook
+
+from jupyter_remote.run import EX_ASLEEP
+from tests.client import PATIENCE, Kernel
+
+#: Seconds. Long enough for a slow machine between two requests.
+IDLE = 3
+
+
+@pytest.fixture
+def server(make_server: Callable[[], Running]) -> Iterator[Running]:
+    """A server that ends soon when nobody uses it, with kernels that outlive it; not started."""
+    running = make_server().keep_kernels()
+    running.settings["idle_stop"] = IDLE
+    yield running
+    running.close()
+
+
+def is_called(server: Running, within: float = PATIENCE) -> bool:
+    """Whether somebody connects to the socket that systemd holds."""
+    return bool(select.select([server.listening], [], [], within)[0])
+
+
+def wake(server: Running) -> Running:
+    """What systemd does then."""
+    return server.start().wait_until_ready()
+
+
+@contextlib.contextmanager
+def connected(browser: Browser, kernel_id: str) -> Iterator[Kernel]:
+    """A page with the kernel; afterwards it is gone."""
+    kernel = browser.connect(kernel_id)
+    yield kernel
+    kernel.channels.close()
+
+
+def notebook_with_a_cell(server: Running, path: str, code: str) -> None:
+    cell = nbformat.v4.new_code_cell(code, id="slow")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), server.home / path)
+
+
+def outputs(server: Running, path: str) -> str:
+    cells = nbformat.read(server.home / path, as_version=4).cells
+    return "".join(output.get("text", "") for output in cells[0].outputs)
+
+
+def test_a_server_that_nobody_uses_ends_and_a_kernel_keeps_its_variables(server: Running):
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        session = open_notebook(browser)
+        with connected(browser, session["kernel"]["id"]) as kernel:
+            kernel.execute("x = 41")
+        assert server.wait() == EX_ASLEEP
+        # Nothing has happened: nobody calls.
+        assert not is_called(server, within=0)
+        wake(server)
+        assert [one["id"] for one in browser.api("GET", "sessions")] == [session["id"]]
+        with connected(browser, session["kernel"]["id"]) as kernel:
+            assert kernel.execute("x + 1").value == "42"
+
+
+def test_a_request_that_comes_while_it_sleeps_is_answered(server: Running):
+    server.start().wait_until_ready()
+    with server.visitor() as visitor:
+        assert server.wait() == EX_ASLEEP
+        waiting = say(visitor, ["GET /jupyter/api HTTP/1.1", "Host: box.test", "Connection: close"])
+        assert is_called(server)
+        wake(server)
+        assert waiting.makefile("rb").read().startswith(b"HTTP/1.1 200")
+
+
+def test_the_output_of_a_cell_that_ends_meanwhile_is_written(server: Running, tmp_path: Path):
+    go = tmp_path / "go"
+    code = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.1)\nprint('it is done')"
+    notebook_with_a_cell(server, "some.ipynb", code)
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        session = open_notebook(browser)
+        with connected(browser, session["kernel"]["id"]) as kernel:
+            kernel.submit(code, cell="slow")
+            while kernel.receive()["msg_type"] != "execute_input":
+                pass
+        assert server.wait() == EX_ASLEEP
+        go.touch()
+        assert is_called(server)
+        wake(server)
+        # It ends again only when that is written.
+        assert server.wait() == EX_ASLEEP
+    assert outputs(server, "some.ipynb") == "it is done\n"
+
+
+def test_a_kernel_that_dies_while_the_server_sleeps_is_started_again(server: Running):
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        session = open_notebook(browser)
+        kernel_id = session["kernel"]["id"]
+        with connected(browser, kernel_id) as kernel:
+            kernel.execute("x = 41")
+        assert server.wait() == EX_ASLEEP
+        ask_keeper(server, kernel_id, "signal", number=9)
+        assert is_called(server)
+        wake(server)
+        with connected(browser, kernel_id) as kernel:
+            assert kernel.execute("'x' in globals()").value == "False"
+
+
+def test_the_last_page_that_goes_wakes_the_server(server: Running):
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        session = open_notebook(browser)
+        with connected(browser, session["kernel"]["id"]) as kernel:
+            kernel.execute("x = 41")
+            # A page that is hidden: connected, and asks for nothing. Not even its connection for events counts.
+            events = browser.events()
+            assert server.wait() == EX_ASLEEP
+            assert not is_called(server, within=0)
+            # The connection to the kernel is the keeper's.
+            assert kernel.execute("x + 1").value == "42"
+        events.close()
+        assert is_called(server)
+
+
+def stays(server: Running, meanwhile: Callable[[], object]) -> bool:
+    """Whether the server is there for longer than somebody may do nothing."""
+    until = time.monotonic() + 3 * IDLE
+    while time.monotonic() < until:
+        meanwhile()
+        time.sleep(0.2)
+    assert server.process is not None
+    return server.process.poll() is None
+
+
+def test_a_page_in_view_keeps_the_server_and_strangers_do_not(server: Running):
+    server.start().wait_until_ready()
+    with server.owner() as browser, server.visitor() as stranger:
+        assert stays(server, lambda: browser.api("GET", "kernels"))
+        stranger.get("login")
+        assert server.wait() == EX_ASLEEP
+
+
+def test_a_kernel_that_prints_keeps_the_server(server: Running):
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        session = open_notebook(browser)
+        with connected(browser, session["kernel"]["id"]) as kernel:
+            kernel.submit("import time\nwhile True: print('.'); time.sleep(0.3)")
+        assert stays(server, lambda: None)
+        browser.api("DELETE", f"sessions/{session['id']}")
+        assert server.wait() == EX_ASLEEP
+
+
+@pytest.mark.parametrize("setting", ["cull_idle", "TerminalManager"])
+def test_what_is_to_be_ended_some_day_keeps_the_server(server: Running, setting: str):
+    if setting == "cull_idle":
+        server.settings["cull_idle"] = 3600
+    else:
+        configure(server, {setting: {"cull_inactive_timeout": 3600}})
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        kind = "kernels" if setting == "cull_idle" else "terminals"
+        one = browser.api("POST", kind, {})
+        assert stays(server, lambda: None)
+        browser.api("DELETE", f"{kind}/{one.get('id', one['name'])}")
+    assert server.wait() == EX_ASLEEP
+
+
+def test_a_terminal_goes_on(server: Running):
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        terminal = browser.open_terminal()
+        terminal.run("x=41")
+        assert server.wait() == EX_ASLEEP
+        assert "42" in terminal.run("echo $((x + 1))")
+        assert not is_called(server, within=0)
+
+
+def test_without_a_time_or_somebody_to_start_it_again_it_stays(server: Running, make_server: Callable[[], Running]):
+    server.settings["idle_stop"] = 0
+    alone = make_server()
+    alone.settings["idle_stop"] = 1
+    try:
+        for one in (server, alone):
+            one.start().wait_until_ready()
+        assert stays(server, lambda: None)
+        assert alone.process is not None and alone.process.poll() is None
+    finally:
+        alone.close()
