@@ -92,9 +92,16 @@ class Door(httputil.HTTPServerConnectionDelegate):
     def start_request(self, server_conn: object, request_conn: httputil.HTTPConnection) -> httputil.HTTPMessageDelegate:
         assert isinstance(server_conn, HTTP1ServerConnection)
         assert isinstance(request_conn, HTTP1Connection)
+        self.on_close(server_conn)
         visit = _Visit(self, server_conn, request_conn, first=server_conn not in self._visits)
         self._visits[server_conn] = visit
         return visit
+
+    def on_close(self, server_conn: object) -> None:
+        """The last request of this connection, if there was one, has been answered, or nobody waits for it."""
+        assert isinstance(server_conn, HTTP1ServerConnection)
+        if visit := self._visits.get(server_conn):
+            visit.forget()
 
     def find(self, request: httputil.HTTPServerRequest) -> httputil.HTTPMessageDelegate:
         """Whoever answers this request: the application, or a refusal."""
@@ -290,6 +297,11 @@ class _Visit(httputil.HTTPMessageDelegate):
     def on_connection_close(self) -> None:
         if self._delegate is not None:
             self._delegate.on_connection_close()
+
+    def forget(self) -> None:
+        """Free what was sent with it, if it has been answered."""
+        if self._delegate is not None:
+            upstream.forget_body(self._delegate)
 
     def is_inside(self, count_silent: bool) -> bool:
         """Whether somebody waits for an answer.

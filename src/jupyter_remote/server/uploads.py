@@ -133,6 +133,8 @@ class LargeFiles(AsyncLargeFileManager):
         if number == 1:
             self.run_pre_save_hooks(model=model, path=path)  # type: ignore[no-untyped-call]
             await self._begin(path)
+        # The handler keeps the model until its garbage is collected.
+        del model["content"]
         upload = self._uploads.get(path)
         if upload is None:
             raise web.HTTPError(409, f"The upload of {path} has ended before. Upload it once more.")

@@ -50,6 +50,14 @@ def websocket_of(delegate: httputil.HTTPMessageDelegate) -> WebSocketHandler | N
     return handler if isinstance(handler, WebSocketHandler) else None
 
 
+def forget_body(delegate: httputil.HTTPMessageDelegate) -> None:
+    """Free what was sent with a request that has been answered: handlers are garbage that is collected when it is."""
+    handler = getattr(delegate, "handler", None)
+    if handler is not None and handler._finished:
+        delegate.chunks = bytearray()  # type: ignore[attr-defined]
+        handler.request.body = b""
+
+
 def is_connected(websocket: WebSocketHandler) -> bool:
     """Whether the websocket has not been closed by both sides yet."""
     return websocket.ws_connection is not None

@@ -116,6 +116,25 @@ def test_the_same_file_once_more_after_an_upload_that_was_broken_off(owner: Brow
     assert (home / "again.bin").read_bytes() == content
 
 
+def test_what_was_sent_is_not_kept(owner: Browser, shared: Running, home: Path):
+    """Of requests that have been answered: Python collects handlers late, and bodies were kept as long."""
+    assert shared.process is not None
+    status = Path(f"/proc/{shared.process.pid}/status")
+
+    def resident() -> int:
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+
+    piece = os.urandom(PIECE)
+    for number in range(1, 11):
+        assert send(owner, "up/long.bin", number, piece).is_success
+    before = resident()
+    for number in range(11, 111):
+        assert send(owner, "up/long.bin", number, piece).is_success
+    assert send(owner, "up/long.bin", -1, piece).is_success
+    assert (home / "long.bin").stat().st_size == 111 * PIECE
+    assert resident() - before < 20 * PIECE
+
+
 def test_of_two_uploads_of_one_name_the_later_one_counts(owner: Browser, home: Path):
     earlier, later = pieces(os.urandom(6 * PIECE)), pieces(content := os.urandom(6 * PIECE))
     for number, piece in earlier[:3]:

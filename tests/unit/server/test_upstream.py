@@ -80,6 +80,14 @@ def test_tornado_writes_each_answers_headers_through_its_connection():
     assert "HTTP1Connection(self.stream, False, self.params, self.context)" in source(HTTP1ServerConnection)
 
 
+def test_tornado_keeps_what_was_sent_in_two_places():
+    delegate = source(web._HandlerDelegate)
+    assert "self.chunks = bytearray()" in delegate
+    assert "self.request.body = bytes(self.chunks)" in delegate
+    assert "self._finished = True" in source(web.RequestHandler.finish)
+    assert "delegate.on_close(self)" in source(HTTP1ServerConnection._server_request_loop)
+
+
 def test_tornado_counts_what_is_left_of_an_answers_body():
     assert "self._expected_content_remaining -= len(chunk)" in source(HTTP1Connection._format_chunk)
     assert "self._expected_content_remaining != 0" in source(HTTP1Connection.finish)
