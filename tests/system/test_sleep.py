@@ -1,0 +1,110 @@
+"""A server that nobody uses is not there, and nobody notices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from lab.box import Box
+
+from tests.client import Client, wait_until
+from tests.installed import PASSWORD
+
+MakeClient = Callable[..., Client]
+
+NOTEBOOK = "/home/alice/long.ipynb"
+#: A cell that prints when a file is there.
+CELL = "import os, time\nwhile not os.path.exists('/home/alice/go'): time.sleep(0.1)\nprint('it is done')"
+
+SERVER, KEEPER = "jupyter_remote.server", "jupyter_remote.keeper"
+
+
+def falls_asleep(box: Box) -> bool:
+    # (`jupyter-remote status` would ask a server that runs for a page.)
+    wait_until(lambda: not box.is_active("jupyter-remote.service"), "the server does not end")
+    return json.loads(box.sh("jupyter-remote status --json"))["server"].startswith("asleep")
+
+
+def runs(box: Box, module: str) -> bool:
+    return any(f"-m {module}" in line for line in box.sh("ps -eo args").splitlines())
+
+
+def printed(box: Box) -> str:
+    (cell,) = json.loads(box.read(NOTEBOOK))["cells"]
+    return "".join("".join(output.get("text", "")) for output in cell["outputs"])
+
+
+@pytest.mark.one_release
+def test_a_server_that_nobody_uses_ends_and_comes_back_when_it_is_wanted(box: Box, client: MakeClient) -> None:
+    cell = {"cell_type": "code", "id": "c", "source": CELL, "metadata": {}, "outputs": [], "execution_count": None}
+    box.write(NOTEBOOK, json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}), owner="alice")
+    box.sh("jupyter-remote config set server.idle_stop 3")
+    visitor = client(box).login(PASSWORD)
+    kernels = [{"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}} for path in "ab"]
+    kernels[1]["path"] = "long.ipynb"
+    other, long = (visitor.api("POST", "sessions", wish)["kernel"]["id"] for wish in kernels)
+    quiet = visitor.connect(other)
+    quiet.execute("x = 41")
+    working = visitor.connect(long)
+    working.submit(CELL, cell="c")
+    # The laptop is closed.
+    for kernel in (quiet, working):
+        kernel.channels.close()
+
+    assert falls_asleep(box)
+    assert not runs(box, SERVER) and runs(box, KEEPER)
+    assert "All is well." in box.sh("jupyter-remote status")
+    assert not runs(box, SERVER), "to ask how it is does not wake it"
+    assert not box.exists("/run/jupyter-remote/away")
+    assert box.sh("systemctl show -P Result jupyter-remote.service").strip() == "success"
+
+    # A cell ends: its keeper has the server write that down.
+    box.as_user("alice").sh("touch go")
+    wait_until(lambda: printed(box) == "it is done\n", "the output is not in the notebook")
+    assert falls_asleep(box)
+
+    # The first request is answered; the login and the kernels are the same.
+    assert visitor.get("lab").status_code == 200
+    assert {kernel["id"] for kernel in visitor.api("GET", "kernels")} == {other, long}
+    assert visitor.connect(other).execute("x + 1").value == "42"
+    assert falls_asleep(box)
+
+    # What changes nothing leaves it asleep; what does, or asks for it, has it back.
+    box.sh("jupyter-remote apply")
+    assert not runs(box, SERVER)
+    box.sh("systemctl restart jupyter-remote")
+    assert runs(box, SERVER)
+    assert falls_asleep(box)
+    box.sh("jupyter-remote config set interface notebook")
+    assert runs(box, SERVER)
+    assert falls_asleep(box)
+    # As an upgrade does at its end.
+    box.sh("dpkg-reconfigure --frontend=noninteractive jupyter-remote")
+    assert runs(box, SERVER)
+    assert visitor.connect(other).execute("x + 1").value == "42"
+
+
+@pytest.mark.one_release
+def test_a_server_that_slept_is_there_after_a_reboot_and_sleeps_again(box: Box, client: MakeClient) -> None:
+    box.sh("jupyter-remote config set server.idle_stop 3")
+    visitor = client(box).login(PASSWORD)
+    assert falls_asleep(box)
+    box.reboot()
+    assert falls_asleep(box)
+    assert visitor.logged_in
+
+
+@pytest.mark.one_release
+def test_settings_that_cannot_be_used_leave_a_sleeping_server_as_it_was(box: Box, client: MakeClient) -> None:
+    box.sh("jupyter-remote config set server.idle_stop 3")
+    visitor = client(box).login(PASSWORD)
+    assert falls_asleep(box)
+    # The server does not come up with them.
+    library = box.sh("find /usr/lib/jupyter-remote -name tornado -type d").strip()
+    box.sh(f"mv {library} /root/tornado")
+    assert box.attempt("jupyter-remote config set interface notebook").returncode
+    box.sh(f"mv /root/tornado {library}")
+    wait_until(lambda: visitor.get("api").status_code == 200, "it does not come back")
+    assert visitor.logged_in
+    assert falls_asleep(box)
