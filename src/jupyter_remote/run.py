@@ -37,6 +37,8 @@ EX_CONFIG = 78
 
 #: Not of sysexits(3): the server has ended because nobody uses it. jupyter-remote.service knows it.
 EX_ASLEEP = 79
+#: What it tells systemd then.
+ASLEEP = "Asleep until the next request"
 
 
 class Mistake(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import machine
-from .run import EX_ASLEEP, ProcessFailed, run
+from .run import ASLEEP, EX_ASLEEP, ProcessFailed, run
 
 
 def running() -> bool:
@@ -24,9 +24,11 @@ def is_active(unit: str) -> bool:
 
 
 def sleeps(service: str, socket: str) -> bool:
-    """Whether a service has ended for want of use, and its socket starts it again."""
-    shown = properties(service, "ActiveState", "ExecMainStatus")
-    return shown == {"ActiveState": "inactive", "ExecMainStatus": str(EX_ASLEEP)} and is_active(socket)
+    """Whether a service has ended for want of use, or is about to, and its socket starts it again."""
+    shown = properties(service, "ActiveState", "ExecMainStatus", "StatusText")
+    ended = shown["ActiveState"] == "inactive" and shown["ExecMainStatus"] == str(EX_ASLEEP)
+    ends = shown["ActiveState"] == "deactivating" and shown["StatusText"] == ASLEEP
+    return (ended or ends) and is_active(socket)
 
 
 def is_masked(unit: str) -> bool:

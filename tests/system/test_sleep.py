@@ -38,7 +38,9 @@ def printed(box: Box) -> str:
 @pytest.mark.one_release
 def test_a_server_that_nobody_uses_ends_and_comes_back_when_it_is_wanted(box: Box, client: MakeClient) -> None:
     cell = {"cell_type": "code", "id": "c", "source": CELL, "metadata": {}, "outputs": [], "execution_count": None}
-    box.write(NOTEBOOK, json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}), owner="alice")
+    box.write(
+        NOTEBOOK, json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}), owner="alice"
+    )
     box.sh("jupyter-remote config set server.idle_stop 3")
     visitor = client(box).login(PASSWORD)
     kernels = [{"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}} for path in "ab"]

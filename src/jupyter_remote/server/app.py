@@ -16,7 +16,7 @@ from jupyter_server.utils import url_path_join
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 
-from ..run import EX_ASLEEP
+from ..run import ASLEEP, EX_ASLEEP
 from . import config, exporters, instance, login, logins, opening, pages, runs, secondfactor, sessions, upstream
 from .door import LOCAL_PROXIES, Door
 from .environment import VERSION, DefaultEnvironment
@@ -214,7 +214,7 @@ class JupyterRemote(ServerApp):
             self._end = asyncio.get_running_loop().create_task(self._leave())
 
     async def _leave(self) -> None:
-        self._notifier.stopping("Asleep until the next request" if self.falls_asleep else "Answering the last requests")
+        self._notifier.stopping(ASLEEP if self.falls_asleep else "Answering the last requests")
         for task in (self._watching, self._resting):
             if task is not None:
                 task.cancel()
@@ -226,6 +226,7 @@ class JupyterRemote(ServerApp):
         if isinstance(self.contents_manager, LargeFiles):
             self.contents_manager.end_uploads()
         await self.saver.stop(PATIENCE)
+        self.owner.remember_attempts()
         # Kernels (or not), terminals, extensions; then the loop ends.
         super().stop()
 

@@ -20,6 +20,7 @@ from jupyter_server.auth.identity import PasswordIdentityProvider, User
 from tornado import httputil, web
 
 from ..passes import LONGEST, Pass
+from ..transaction import replace
 from .door import is_for_programs
 from .limits import Caller, Limits, canonical
 from .links import LoginLinks
@@ -102,6 +103,9 @@ class Owner(PasswordIdentityProvider):
         self._guests: weakref.WeakKeyDictionary[httputil.HTTPServerRequest, Guest] = weakref.WeakKeyDictionary()
         self.step_cookie = f"{self.cookie_name}-step"
         self.limits = Limits()
+        # A reboot takes it away, with which the clock begins anew.
+        self._attempts = app.unit.runtime / "attempts.json"
+        self._recall_attempts()
         self.passwords = Passwords()
         factor = app.second_factor
         self.codes = Codes(factor, app.unit.state / "second-factor-used.json") if factor else None
@@ -131,6 +135,24 @@ class Owner(PasswordIdentityProvider):
         address = canonical(request.remote_ip or "")
         self.log.warning("Login refused from %s: too many attempts, wait %d s.", address, seconds)
         return seconds
+
+    def remember_attempts(self) -> None:
+        """The server ends: who has tried to log in is for the next one to know."""
+        try:
+            replace(self._attempts, json.dumps(self.limits.remembered()), 0o600)
+        except OSError as error:
+            self.log.warning("Attempts to log in are forgotten: %s.", error.strerror)
+
+    def _recall_attempts(self) -> None:
+        try:
+            known = self._attempts.read_text(encoding="utf-8")
+            # Of one time: if this server is killed it is too old.
+            self._attempts.unlink()
+            self.limits.recall(json.loads(known))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.log.warning("Attempts to log in before this start are not known: %r.", error)
 
     async def is_password(self, typed: str, caller: Caller) -> bool:
         """Whether this is the password. Takes a tenth of a second, in a thread of its own.

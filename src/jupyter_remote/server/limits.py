@@ -25,7 +25,8 @@ What an attacker can do with
 * a place behind the same address as the owner (a university's): they share its count. The owner's browser that has
   been in before has its own; another one takes a login link.
 
-All of it is in memory: a restart of the server forgets it (browsers' marks hold on). With ``listen`` set to a port,
+All of it is in memory, and a server that is stopped, or sleeps, hands it on to the next one. One that is killed, and a
+reboot, forget it (browsers' marks hold on). With ``listen`` set to a port,
 local users can claim any address, and so be as many as they like, or fail in the name of another; the default, a
 unix socket, is Apache's alone.
 """
@@ -35,8 +36,9 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 #: Failures before an address has to wait: typing errors.
 FREE = 5
@@ -161,6 +163,39 @@ class Limits:
             if entry.failures <= 0:
                 del table[caller.key]
 
+    def remembered(self) -> dict[str, Any]:
+        """All that is known, as JSON has it, for :meth:`recall` of another one with the same clock."""
+        return {
+            "strangers": _as_rows(self._strangers),
+            "familiar": _as_rows(self._familiar),
+            "networks": list(self._known_networks.items()),
+            "turns": [turns.next for turns in self._rates.values()],
+        }
+
+    def recall(self, known: Any) -> None:
+        """Know what another one has known.
+
+        :raises KeyError, TypeError, ValueError: that is nothing that one of us would say. Then it changes nothing.
+        """
+        strangers, familiar = _from_rows(known["strangers"]), _from_rows(known["familiar"])
+        networks = OrderedDict((str(key), float(since)) for key, since in known["networks"])
+        turns = [float(free) for free in known["turns"]]
+        for rate, free in zip(self._rates.values(), turns, strict=True):
+            rate.next = free
+        self._strangers, self._familiar, self._known_networks = strangers, familiar, networks
+
+
+def _as_rows(table: Mapping[str, _Entry]) -> list[tuple[str, float, float, float, float]]:
+    return [(key, entry.failures, entry.since, entry.until, entry.turn) for key, entry in table.items()]
+
+
+def _from_rows(rows: Any) -> OrderedDict[str, _Entry]:
+    table: OrderedDict[str, _Entry] = OrderedDict()
+    for key, *numbers in rows:
+        entry = table[str(key)] = _Entry()
+        entry.failures, entry.since, entry.until, entry.turn = map(float, numbers)
+    return table
+
 
 class _Entry:
     """What is remembered of one caller."""
@@ -195,14 +230,15 @@ class _Turns:
 
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
-        self._next = -float("inf")
+        #: the first time that is free
+        self.next = -float("inf")
 
     def take(self, now: float) -> float | None:
         """The earliest time that is free, which is taken then; None when that is too far ahead."""
-        turn = max(self._next, now - self._rate.seconds * (self._rate.at_once - 1))
+        turn = max(self.next, now - self._rate.seconds * (self._rate.at_once - 1))
         if turn - now > FARTHEST_TURN:
             return None
-        self._next = turn + self._rate.seconds
+        self.next = turn + self._rate.seconds
         return max(turn, now)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,6 +93,31 @@ def test_who_has_been_in_before_notices_nothing_of_an_attack(tries: list[tuple[i
     attack(kept, clock, tries)
     assert kept.attempt(kept.caller(OWNER, None)) == 0
     assert kept.attempt(kept.caller("192.0.2.1", "a-browser-s-mark")) == 0
+
+
+@settings(deadline=None)
+@given(ATTACKS, ATTACKS)
+def test_the_next_server_knows_all_of_it(before: list[tuple[int, float]], after: list[tuple[int, float]]):
+    kept, clock = made()
+    kept.succeeded(kept.caller(OWNER, None), OWNER)
+    attack(kept, clock, before)
+    following = Limits(clock)
+    following.recall(json.loads(json.dumps(kept.remembered())))
+    assert following.caller(OWNER, None).familiar
+    now = clock.now
+    through = attack(kept, clock, after)
+    clock.now = now
+    assert attack(following, clock, after) == through
+
+
+@pytest.mark.parametrize("damaged", [None, {}, [], {"strangers": 1}, {"strangers": [["x"]], "familiar": []}])
+def test_what_is_damaged_changes_nothing(damaged: object):
+    kept, clock = made()
+    flood(kept, clock, 1, 60)
+    known = kept.remembered()
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        kept.recall(damaged)
+    assert kept.remembered() == known
 
 
 def test_a_browser_that_has_been_in_gets_in_from_the_attackers_own_address():

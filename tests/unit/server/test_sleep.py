@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from running import Browser, Running, say
 from test_kernels_survive import ask_keeper, configure, open_notebook
+from test_login_limits import guess, provoke
 
 from jupyter_remote.run import EX_ASLEEP
 from tests.client import PATIENCE, Kernel
@@ -175,6 +176,19 @@ def test_what_is_to_be_ended_some_day_keeps_the_server(server: Running, setting:
         assert stays(server, lambda: None)
         browser.api("DELETE", f"{kind}/{one.get('id', one['name'])}")
     assert server.wait() == EX_ASLEEP
+
+
+def test_who_has_tried_too_often_to_log_in_is_known_still(server: Running):
+    server.start().wait_until_ready()
+    assert provoke(server, "198.51.100.1").status_code == 429
+    assert server.wait() == EX_ASLEEP
+    wake(server)
+    with server.visitor(address="198.51.100.1") as enemy:
+        # The wait may be over meanwhile. Who is not known has five attempts.
+        assert 429 in [guess(enemy).status_code for _ in range(2)]
+    # Whoever has not failed is none of them.
+    with server.owner() as browser:
+        assert browser.logged_in
 
 
 def test_a_terminal_goes_on(server: Running):
