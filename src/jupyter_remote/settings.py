@@ -370,9 +370,9 @@ KEYS: dict[str, Key] = {
         ),
         Key(
             "server.idle_stop",
-            "30min",
-            "Stop the server when nobody has used it for this long, and start it again with the next request,\n"
-            "which takes a second. Kernels and terminals run on meanwhile. 0: never.",
+            1800,
+            'Stop the server when nobody has used it for this long (seconds, or a text such as "2h"), and start\n'
+            "it again with the next request, which takes a second. Kernels and terminals run on. 0: never.",
             _duration,
         ),
         Key("kernels.cull_idle", 0, "Stop a kernel that has done nothing for this long. 0: never.", _duration),
