@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from kept import IPYKERNEL, KEY, Kept, Page
 
 from jupyter_remote.keeper.browser import LATE, WINDOW
+from jupyter_remote.keeper.waker import AGAIN, NEWS
 from jupyter_remote.keeper.wire import FRONT, V1
 from tests.client import PATIENCE
 
@@ -367,6 +370,35 @@ def test_what_a_login_has_opened_is_closed_with_it_and_nothing_else(kept: Kept):
         for page in (stays, unnamed):
             assert page.execute("6 * 7").value == "42"
         wait_until(lambda: control.ask("status")["labels"] == ["", "stays"], "it is still connected")
+
+
+def test_a_server_that_sleeps_is_called_when_something_happens_and_only_then(kept: Kept):
+    kept.open("page").execute("x = 41")
+    with socket.socket(socket.AF_UNIX) as listening:
+        # In its stead, as systemd does.
+        listening.bind(str(kept.runtime / "http.sock"))
+        listening.listen()
+        address = listening.getsockname()
+
+        def is_called(within: float) -> bool:
+            return bool(select.select([listening], [], [], within)[0])
+
+        with kept.control() as control:
+            known = {name: control.ask("status")[name] for name in NEWS}
+            with pytest.raises(AssertionError, match="something has happened"):
+                control.ask("sleep", socket=address, **{**known, "activity": known["activity"] - 1})
+            control.ask("sleep", socket=address, **known)
+        # Another page: who is connected already is enough to save what there is.
+        page = kept.open("another")
+        assert not is_called(0.5)
+        page.execute("x += 1")
+        assert is_called(PATIENCE)
+        listening.accept()[0].close()
+        with kept.control() as control:
+            control.ask("watch", login="")
+            page = kept.open("another")
+            page.execute("x += 1")
+            assert not is_called(AGAIN + 1)
 
 
 def test_a_console_on_the_machine_talks_to_the_same_kernel(kept: Kept):

@@ -139,6 +139,7 @@ def test_without_a_socket_it_says_how_it_is_started(server: Running):
         ({"interface": "emacs"}, "interface is 'emacs', but must be"),
         ({"base_url": "jupyter"}, "base_url is 'jupyter', but must be"),
         ({"cull_idle": "1h"}, "cull_idle is '1h', but must be"),
+        ({"idle_stop": -1}, "idle_stop is -1, but must be"),
         ({"notebook_dir": "/not/there"}, "The directory for notebooks, /not/there, is not there."),
         ({"server_names": "box.test"}, "server_names is 'box.test', but must be"),
         ({"behind_tls": 1}, "behind_tls is 1, but must be"),
