@@ -37,6 +37,7 @@ class Sleep:
     def __init__(self, app: JupyterRemote, idle: float) -> None:
         self._app, self._idle = app, idle
         self._began = time.monotonic()
+        self._kept_up_by = ""
 
     async def run(self) -> None:
         """Look now and then, until it is over or this is cancelled."""
@@ -84,14 +85,17 @@ class Sleep:
         told: list[Keeper] = []
         try:
             for keeper in self._keepers():
-                told.append(keeper)
                 await keeper.sleep(address)
+                told.append(keeper)
             why = self.needed_for()
         except (KeeperGone, Refused) as reason:
             why = str(reason) or "a kernel has ended"
         if not why:
             return True
-        self._app.log.info("Not asleep: %s.", why)
+        if why != self._kept_up_by:
+            # An older keeper says it at each look.
+            self._app.log.info("Nobody uses the server, but it stays: %s.", why)
+        self._kept_up_by = why
         for keeper in told:
             with contextlib.suppress(KeeperGone, Refused):
                 await keeper.watch(self._app.keepers.login)

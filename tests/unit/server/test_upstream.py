@@ -303,6 +303,12 @@ def test_jupyterlab_loads_extensions_as_ours_is_written():
     assert "const instance = factory();" in index
 
 
+def test_a_hidden_page_does_not_open_its_connection_for_events_again():
+    # A server that sleeps has closed it (server/sleep.py); each hidden page would wake it at once.
+    (core,) = Path(sys.prefix, "share/jupyter/lab/static").glob("jlab_core.*.js")
+    assert re.search(r'factory:\(\)=>this\._subscribe\(\),standby:[^}]{0,60}"when-hidden"', core.read_text())
+
+
 def test_jupyterlab_looks_for_node_when_it_is_imported():
     # When this fails, import_lab() may not be needed any more.
     assert 'which("node")' in inspect.getsource(commands._yarn_config)
