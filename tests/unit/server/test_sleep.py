@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import select
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
-from running import Browser, Running, say
+from running import SOURCES, Browser, Running, say
 from test_kernels_survive import ask_keeper, configure, open_notebook
 from test_login_limits import guess, provoke
 
@@ -189,6 +190,23 @@ def test_who_has_tried_too_often_to_log_in_is_known_still(server: Running):
     # Whoever has not failed is none of them.
     with server.owner() as browser:
         assert browser.logged_in
+
+
+def test_a_keeper_that_cannot_wake_the_server_keeps_it(server: Running, tmp_path: Path):
+    shutil.copytree(SOURCES / "jupyter_remote", tmp_path / "jupyter_remote", ignore=shutil.ignore_patterns("*.pyc"))
+    module = tmp_path / "jupyter_remote/keeper/__main__.py"
+    text = module.read_text()
+    assert text.count('"sleep": self._sleep,') == 1
+    module.write_text(text.replace('"sleep": self._sleep,', ""))
+    server.take_sources(tmp_path).start().wait_until_ready()
+    with server.owner() as browser:
+        session = open_notebook(browser)
+        server.take_sources(SOURCES).restart()
+        assert stays(server, lambda: None)
+        log = server.log.read_text()
+        assert log.count("it stays: no operation 'sleep'") == 1
+        browser.api("DELETE", f"sessions/{session['id']}")
+    assert server.wait() == EX_ASLEEP
 
 
 def test_a_terminal_goes_on(server: Running):
