@@ -19,7 +19,6 @@ import errno
 import hashlib
 import os
 import secrets
-import stat
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -86,7 +85,8 @@ class _Upload:
             old = self.target.stat()
             with contextlib.suppress(PermissionError):
                 os.fchown(self.file, -1, old.st_gid)
-            os.fchmod(self.file, stat.S_IMODE(old.st_mode))
+            # (Not what makes a program somebody else: the unit may not make such files.)
+            os.fchmod(self.file, old.st_mode & 0o777)
         os.fsync(self.file)
         if self.named is None:
             name = self.target.with_name(PREFIX + secrets.token_hex(8))
