@@ -1,4 +1,4 @@
-"""A small Jupyter client of the tests' own: https with cookies, and websockets, as a browser has them.
+"""A small Jupyter client of the tests' own: http(s) with cookies, and websockets, as a browser has them.
 
 It shares no code with what it tests, and believes no certificate that it was not told to believe.
 """
@@ -144,7 +144,11 @@ class Client:
         return self.get("api/status").status_code == 200
 
     def _cookie(self, name: str) -> str:
-        return next((cookie.value or "" for cookie in self.http.cookies.jar if cookie.name == name), "")
+        """Of several of that name, a hub's too, the one that a server at our address would take."""
+        here = urlsplit(self.url).path + "/"
+        found = [one for one in self.http.cookies.jar if one.name == name]
+        found.sort(key=lambda one: (here.startswith(one.path), len(one.path)))
+        return found[-1].value or "" if found else ""
 
     # -- websockets ------------------------------------------------------------------------------
 
@@ -156,14 +160,16 @@ class Client:
         """
         parts = urlsplit(self.url)
         assert parts.hostname
-        plain = socket.create_connection((self.address, parts.port or 443), timeout=PATIENCE)
-        secure = self.context.wrap_socket(plain, server_hostname=parts.hostname)
+        secure = parts.scheme == "https"
+        plain = socket.create_connection((self.address, parts.port or (443 if secure else 80)), timeout=PATIENCE)
         cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.http.cookies.jar)
+        # As browsers do: else what is typed waits until the other side has acknowledged the last pong.
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return websocket.create_connection(
-            f"wss://{parts.netloc}{parts.path}/{path}",
-            socket=secure,
+            f"{'wss' if secure else 'ws'}://{parts.netloc}{parts.path}/{path}",
+            socket=self.context.wrap_socket(plain, server_hostname=parts.hostname) if secure else plain,
             cookie=cookies,
-            origin=origin or f"https://{parts.netloc}",
+            origin=origin or f"{parts.scheme}://{parts.netloc}",
             timeout=PATIENCE,
             **QUICK,
         )
