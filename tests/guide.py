@@ -10,7 +10,7 @@ from lab.box import Box
 from tests.installed import OWNER, PASSWORD
 
 #: For an address beside ours. The check of the origin is off twice.
-_APACHE = """
+APACHE = """
 <Location "/guide">
     ProxyPass http://localhost:8888/guide
     ProxyPassReverse http://localhost:8888/guide
@@ -22,7 +22,7 @@ _APACHE = """
     ProxyPassReverse ws://localhost:8888/guide/api/kernels/
 </Location>
 """
-_JUPYTER = """
+JUPYTER = """
 c.ServerApp.allow_origin = "*"
 c.ServerApp.base_url = "/guide"
 c.ServerApp.ip = "localhost"
@@ -47,11 +47,11 @@ class Guide:
         home = f"/home/{OWNER}"
         make = f"from jupyter_server.auth.security import passwd; print(passwd({PASSWORD!r}, 'sha1'))"
         hashed = box.as_user(OWNER).sh(f"{_PROGRAM} -", input=make)
-        box.write(f"{home}/guide/jupyter_server_config.py", _JUPYTER.format(hash=hashed), owner=OWNER)
+        box.write(f"{home}/guide/jupyter_server_config.py", JUPYTER.format(hash=hashed), owner=OWNER)
         python = box.sh(f"ls /var/lib/jupyter-remote/users/{OWNER}/python3*/bin/python").split()[-1]
         spec = {"argv": [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "Python"}
         box.write(f"{home}/guide/kernels/python3/kernel.json", json.dumps(spec), owner=OWNER)
-        box.write("/etc/apache2/conf-available/guide.conf", _APACHE)
+        box.write("/etc/apache2/conf-available/guide.conf", APACHE)
         box.sh("a2enmod -q proxy_wstunnel && a2enconf -q guide && systemctl reload apache2")
         box.sh(
             f"systemd-run -q --unit=guide --uid={OWNER} --working-directory={home} env HOME={home}"

@@ -258,17 +258,21 @@ def _wheels(root: Scratch, inside: str, tree: Path) -> str:
 
 def _download(root: Scratch, inside: str, name: str) -> None:
     """Run debian/fetch-wheels inside, with this machine's way to the package index."""
+    try:
+        root.run("debian/fetch-wheels", f"/wheels/{name}", cwd=inside, env=way_to_index(root))
+    except ProcessFailed as failed:
+        die(f"The wheels cannot be downloaded:\n{failed.output.strip()}", code=EX_SOFTWARE)
+
+
+def way_to_index(root: Scratch) -> dict[str, str]:
+    """Let pip inside find the package index as it does on this machine; the environment that it needs for that."""
     for config in _PIP_CONFIGS:
         path = Path(config).expanduser()
         if path.is_file():
             target = root.root / config.replace("~", "root").lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
-    environment = {key: value for key, value in os.environ.items() if key.startswith(_PREFIXES)}
-    try:
-        root.run("debian/fetch-wheels", f"/wheels/{name}", cwd=inside, env=environment)
-    except ProcessFailed as failed:
-        die(f"The wheels cannot be downloaded:\n{failed.output.strip()}", code=EX_SOFTWARE)
+    return {key: value for key, value in os.environ.items() if key.startswith(_PREFIXES)}
 
 
 def _sweep(directory: Path) -> None:

@@ -33,7 +33,8 @@ class Browser:
     def __init__(self, context: BrowserContext, url: str, laptop: network.Address) -> None:
         self.context = context
         self.url = url
-        self._laptop = laptop
+        #: where it is
+        self.laptop = laptop
         self.page: Page = context.new_page()
         #: what the page complained of, with the kind of complaint
         self.complaints: list[str] = []
@@ -44,11 +45,6 @@ class Browser:
         kind, text = getattr(message, "type", ""), getattr(message, "text", "")
         if kind == "error":
             self.complaints.append(f"console: {text}")
-
-    @property
-    def namespace(self) -> str:
-        """The network namespace that its laptop is in."""
-        return self._laptop.namespace
 
     # -- finding the way -------------------------------------------------------------------------
 
@@ -121,11 +117,11 @@ class Browser:
     @contextmanager
     def offline(self) -> Iterator[None]:
         """The laptop has no network."""
-        network.disconnect(self._laptop)
+        network.disconnect(self.laptop)
         try:
             yield
         finally:
-            network.connect(self._laptop)
+            network.connect(self.laptop)
 
     def screenshot(self, name: str) -> Path:
         """Take a picture of the window; where it is."""

@@ -21,6 +21,9 @@ PACKAGES = {
     "openssl": "openssl",
     "certutil": "libnss3-tools",
     "chromium": "chromium",
+    # bench/compare
+    "gcc": "gcc",
+    "npm": "npm",
     # conda packages for tests
     "patchelf": "patchelf",
     "strip": "binutils",
@@ -29,6 +32,8 @@ PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "mke2fs": "e2fsprogs",
 }
+#: of these, what no test needs
+FOR_BENCH = ("gcc", "npm")
 #: file -> the package that has it, for what is not a program
 FILES = {
     "/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf": "fonts-dejavu-core",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,3 +122,29 @@ def visiting() -> Iterator[Address]:
 def inside(address: Address, *argv: str) -> list[str]:
     """The command that runs *argv* with the network of *address* and everything else of this machine."""
     return ["nsenter", f"--net=/run/netns/{address.namespace}", *argv]
+
+
+@contextmanager
+def entered(address: Address) -> Iterator[None]:
+    """Sockets that this thread opens in the block are in the namespace of *address*, and stay there.
+
+    :raises OSError: we are not root.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    clone_newnet = 0x40000000  # os.setns is there from Python 3.12 on
+
+    def go(namespace: int) -> None:
+        if libc.setns(namespace, clone_newnet):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    own, there = (
+        os.open(path, os.O_RDONLY) for path in ("/proc/thread-self/ns/net", f"/run/netns/{address.namespace}")
+    )
+    try:
+        go(there)
+        yield
+    finally:
+        go(own)
+        os.close(own)
+        os.close(there)
