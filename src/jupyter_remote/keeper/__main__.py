@@ -112,6 +112,7 @@ class Keeper:
             "id": self._id,
             "unit": self._unit,
             "keeper": os.getpid(),
+            "deflate": True,
             **self._kept.status(),
         }
 

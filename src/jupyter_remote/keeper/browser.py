@@ -112,12 +112,14 @@ class Feed:
         state: str,
         on_message: Callable[[str, str, list[bytes]], None],
         after: int | None = None,
+        deflate: dict[str, Any] | None = None,
     ) -> None:
         """A browser has connected. A session that was here before goes on where it was.
 
         :param after: a page that counts has everything up to this number, for certain; 0: it is new.
         :param state: the kernel's; a page that comes to a busy kernel would otherwise not know.
         :param on_message: called with (session, channel, parts) for each message from the browser.
+        :param deflate: how messages are compressed, if they are.
         """
         page = self._pages.get(session)
         if page is None:
@@ -130,7 +132,9 @@ class Feed:
         if after:
             # It may know the numbers of a journal that was before this one.
             page.acknowledged = after if after <= self.journal.number else 0
-        page.connection = Connection(self, page, file, session, protocol, login, label, max_message, ping, on_message)
+        page.connection = Connection(
+            self, page, file, session, protocol, login, label, max_message, ping, on_message, deflate
+        )
         page.connection.counts = after is not None
         self._forget_old()
         self._changed(True)
@@ -186,6 +190,7 @@ class Connection:
         max_message: int,
         ping: float,
         on_message: Callable[[str, str, list[bytes]], None],
+        deflate: dict[str, Any] | None,
     ) -> None:
         self._feed, self._page = feed, page
         self.session, self.protocol, self.login, self.label = session, protocol, login, label
@@ -213,6 +218,7 @@ class Connection:
             on_end=self._end,
             max_message=max_message,
             ping=ping,
+            deflate=deflate,
         )
 
     def begin(self, early: bytes, state: str) -> None:

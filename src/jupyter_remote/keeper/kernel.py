@@ -296,6 +296,7 @@ class Kernel:
             state=self.execution_state,
             on_message=self.from_browser,
             after=None if line.get("after") is None else int(line["after"]),
+            deflate=line.get("deflate"),
         )
 
     def keep_logins(self, login: str) -> None:

@@ -346,7 +346,7 @@ class Terminal:
         :param early: what it has sent already.
         """
         login, label = str(line.get("login", "")), str(line.get("label", ""))
-        tab = Tab(self, file, login, label, int(line["max_message"]), float(line["ping"]))
+        tab = Tab(self, file, login, label, int(line["max_message"]), float(line["ping"]), line.get("deflate"))
         self._tabs.append(tab)
         tab.begin(early)
         self.pace()
@@ -419,7 +419,16 @@ class Terminal:
 class Tab:
     """One browser's websocket."""
 
-    def __init__(self, terminal: Terminal, file: int, login: str, label: str, max_message: int, ping: float) -> None:
+    def __init__(
+        self,
+        terminal: Terminal,
+        file: int,
+        login: str,
+        label: str,
+        max_message: int,
+        ping: float,
+        deflate: dict[str, Any] | None,
+    ) -> None:
         self._terminal = terminal
         self.login, self.label = login, label
         #: rows and columns, once it has said them
@@ -439,6 +448,7 @@ class Tab:
             on_end=lambda: terminal.detach(self),
             max_message=max_message,
             ping=ping,
+            deflate=deflate,
         )
 
     def begin(self, early: bytes) -> None:

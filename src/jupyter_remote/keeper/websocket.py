@@ -1,6 +1,7 @@
 """RFC 6455 from the server's side, after the handshake: frames on a socket that was handed to us.
 
-No extensions: none was agreed on. A library for this would cost each kernel more memory than it needs itself.
+One extension, if it was agreed on: compression. A library for this would cost each kernel more memory than it needs
+itself.
 """
 
 from __future__ import annotations
@@ -9,14 +10,24 @@ import contextlib
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable
+from typing import Any
 
+from .deflate import Deflate, inflated
 from .loop import READ, WRITE, Loop
 
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+CONTINUED, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
+#: Bits of a frame's first byte: it is the message's last; the message is compressed; of extensions that nobody knows.
+_FINAL, _COMPRESSED, _UNKNOWN = 0x80, 0x40, 0x30
 
-#: Close codes: the end of this connection's purpose, going away, a protocol error, too big.
-NORMAL, GOING_AWAY, PROTOCOL_ERROR, TOO_BIG = 1000, 1001, 1002, 1009
+#: Close codes: the end of this connection's purpose, going away, a protocol error, damaged, too big.
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, DAMAGED, TOO_BIG = 1000, 1001, 1002, 1007, 1009
+
+#: Bytes that are compressed in one go; between two of them the others get their turn.
+PIECE = 1 << 16
+#: Bytes of the longest control frame.
+_SHORT = 125
 
 #: Seconds that the other side gets to answer our close frame.
 PATIENCE = 2.0
@@ -32,6 +43,7 @@ class Websocket:
     :param on_end: called once, when the connection is gone.
     :param max_message: bytes of the longest message that is accepted.
     :param ping: seconds between pings; silence of three times as long ends the connection. 0: none.
+    :param deflate: what was agreed on with the browser (:mod:`.wire`); None: nothing is compressed.
     """
 
     def __init__(
@@ -45,7 +57,9 @@ class Websocket:
         on_end: Callable[[], None],
         max_message: int,
         ping: float,
+        deflate: dict[str, Any] | None = None,
     ) -> None:
+        self._deflate = None if deflate is None else Deflate(deflate)
         self._loop = loop
         self._socket = socket.socket(fileno=file)
         self._socket.setblocking(False)
@@ -56,9 +70,15 @@ class Websocket:
         self._ping = ping
         self._received = bytearray()
         self._out = bytearray()
-        #: opcode and pieces of a message that comes in several frames
+        #: messages that wait for what is in front of them: opcode, payload, whether to compress it
+        self._waiting: deque[tuple[int, bytes, bool]] = deque()
+        #: bytes of the first of them that are on their way
+        self._begun = 0
+        #: opcode and pieces of a message that comes in several frames, their bytes, and whether they are compressed
         self._opcode = 0
         self._pieces: list[bytes] = []
+        self._size = 0
+        self._is_compressed = False
         self._heard = time.monotonic()
         self._closing = self._ended = False
         loop.watch(file, self._ready)
@@ -67,7 +87,7 @@ class Websocket:
     @property
     def unsent(self) -> int:
         """Bytes that wait here for the network."""
-        return len(self._out)
+        return len(self._out) + sum(len(payload) for _, payload, _ in self._waiting) - self._begun
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -75,16 +95,47 @@ class Websocket:
         """Send a frame, or keep it until it can be sent. After the end nothing happens."""
         if self._closing or self._ended:
             return
-        self._put(opcode, payload)
-
-    def _put(self, opcode: int, payload: bytes) -> None:
-        size = len(payload)
-        if size < 126:
-            head = struct.pack("!BB", 0x80 | opcode, size)
-        elif size < 1 << 16:
-            head = struct.pack("!BBH", 0x80 | opcode, 126, size)
+        if opcode >= CLOSE or self._deflate is None:
+            self._put(_FINAL | opcode, payload)
+            return
+        compressed = self._deflate.pays(payload)
+        if self._waiting or (compressed and len(payload) > PIECE):
+            self._waiting.append((opcode, payload, compressed))
+            if len(self._waiting) == 1 and not self._out:
+                self._send_piece()
+        elif compressed:
+            self._put(_FINAL | _COMPRESSED | opcode, self._deflate.compress(payload, True))
         else:
-            head = struct.pack("!BBQ", 0x80 | opcode, 127, size)
+            self._put(_FINAL | opcode, payload)
+
+    def _send_piece(self) -> None:
+        """Send some of the first message that waits: a frame of its own, between which control frames may come."""
+        assert self._deflate is not None
+        opcode, payload, compressed = self._waiting[0]
+        if not compressed:
+            self._waiting.popleft()
+            self._put(_FINAL | opcode, payload)
+            return
+        first, end = self._begun == 0, self._begun + PIECE
+        final = end >= len(payload)
+        data = self._deflate.compress(memoryview(payload)[self._begun : end], final)
+        if final:
+            self._waiting.popleft()
+        self._begun = 0 if final else end
+        head = (_FINAL if final else 0) | (_COMPRESSED | opcode if first else CONTINUED)
+        self._put(head, data)
+
+    def _put(self, first: int, payload: bytes) -> None:
+        """
+        :param first: the frame's first byte.
+        """
+        size = len(payload)
+        if size <= _SHORT:
+            head = struct.pack("!BB", first, size)
+        elif size < 1 << 16:
+            head = struct.pack("!BBH", first, 126, size)
+        else:
+            head = struct.pack("!BBQ", first, 127, size)
         waiting = bool(self._out)
         self._out += head
         self._out += payload
@@ -102,7 +153,8 @@ class Websocket:
         except OSError:
             self.end()
             return
-        self._loop.watch(self._file, self._ready, READ)
+        # The next piece is for the loop's next round.
+        self._loop.watch(self._file, self._ready, READ | WRITE if self._waiting else READ)
 
     # -- receiving -----------------------------------------------------------------------------------
 
@@ -114,7 +166,9 @@ class Websocket:
     def _ready(self, events: int) -> None:
         if events & WRITE:
             self._flush()
-            if not self._out and not self._ended:
+            if self._waiting and not self._out and not self._ended:
+                self._send_piece()
+            if not self.unsent and not self._ended:
                 self._on_writable()
         if self._ended or not events & ~WRITE:
             return
@@ -135,27 +189,44 @@ class Websocket:
             frame = self._take_frame()
             if frame is None:
                 return
-            final, opcode, payload = frame
+            first, payload = frame
+            opcode, final = first & 0x0F, bool(first & _FINAL)
             if opcode >= CLOSE:
+                if not final or first & _COMPRESSED or len(payload) > _SHORT:
+                    self.close(PROTOCOL_ERROR, "not a control frame")
+                    return
                 self._control(opcode, payload)
                 continue
-            if opcode:
-                self._opcode, self._pieces = opcode, []
-            elif not self._opcode:
-                self.close(PROTOCOL_ERROR, "continues nothing")
+            if bool(opcode) == bool(self._opcode) or (first & _COMPRESSED and not opcode):
+                self.close(PROTOCOL_ERROR, "continues nothing, or begins too early")
                 return
+            if opcode:
+                self._opcode, self._is_compressed = opcode, bool(first & _COMPRESSED)
             self._pieces.append(payload)
-            if sum(map(len, self._pieces)) > self._max_message:
+            self._size += len(payload)
+            if self._size > self._max_message:
                 self.close(TOO_BIG, "message too big")
                 return
             if final:
                 message, opcode = b"".join(self._pieces), self._opcode
-                self._opcode, self._pieces = 0, []
+                self._opcode, self._pieces, self._size = 0, [], 0
                 if not self._closing:
-                    self._on_message(opcode, message)
+                    self._take_message(opcode, message)
 
-    def _take_frame(self) -> tuple[bool, int, bytes] | None:
-        """The next frame (final, opcode, payload); None while it is not complete, or when it is none."""
+    def _take_message(self, opcode: int, message: bytes) -> None:
+        if self._is_compressed:
+            try:
+                message = inflated(message, self._max_message)
+            except ValueError:
+                self.close(DAMAGED, "not compressed as agreed on")
+                return
+            except OverflowError:
+                self.close(TOO_BIG, "message too big")
+                return
+        self._on_message(opcode, message)
+
+    def _take_frame(self) -> tuple[int, bytes] | None:
+        """The next frame (first byte, payload); None while it is not complete, or when it is none."""
         received = self._received
         if len(received) < 2:
             return None
@@ -169,7 +240,7 @@ class Websocket:
             at = 10
             if len(received) >= at:
                 (size,) = struct.unpack_from("!Q", received, 2)
-        if first & 0x70 or not second & 0x80:
+        if first & (_UNKNOWN if self._deflate else _UNKNOWN | _COMPRESSED) or not second & 0x80:
             # Bits of extensions that were not agreed on; a client that does not mask.
             self.close(PROTOCOL_ERROR, "not a frame of a client")
             received.clear()
@@ -184,7 +255,7 @@ class Websocket:
             return None
         payload = unmasked(bytes(received[at : at + 4]), bytes(received[at + 4 : at + 4 + size]))
         del received[: at + 4 + size]
-        return bool(first & 0x80), first & 0x0F, payload
+        return first, payload
 
     def _control(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
@@ -193,7 +264,7 @@ class Websocket:
             self._on_pong(payload)
         elif opcode == CLOSE:
             if not self._closing:
-                self._put(CLOSE, payload[:2])
+                self._put(_FINAL | CLOSE, payload[:2])
             self.end()
 
     # -- the end -------------------------------------------------------------------------------------
@@ -211,8 +282,10 @@ class Websocket:
         """Say goodbye, and end when the other side has said it too, or after :data:`PATIENCE` seconds."""
         if self._closing or self._ended:
             return
+        while self._waiting and not self._ended:
+            self._send_piece()
         self._closing = True
-        self._put(CLOSE, struct.pack("!H", code) + reason.encode()[:120])
+        self._put(_FINAL | CLOSE, struct.pack("!H", code) + reason.encode()[:120])
         if not self._ended:
             self._loop.later(PATIENCE, self.end)
 

@@ -49,7 +49,10 @@ the keeper's, goes on.
                   keeper talks to the browser from now on. ``after`` (optional): the page counts, and has the
                   journal up to this number; it gets the number of each record as ``jupyter_remote`` in the
                   message's metadata. ``early`` is what the browser had sent already. ``label`` (optional): whose
-                  pass let it in, no secret.
+                  pass let it in, no secret. ``deflate`` (optional): permessage-deflate (RFC 7692) was agreed on,
+                  ``{"window": BITS, "takeover": BOOL}``: what the browser can take as a window (9 to 15), and whether
+                  messages to it may share a context; those of the browser share none. A keeper whose status has no
+                  ``deflate`` does not know it.
    ``hang_up``    ``{"labels": [LABEL, …]}`` → closes the websockets that have one of these. A keeper whose status has
                   no ``labels`` does not know it.
    ``sleep``      ``{"socket": PATH, "activity": TIME, "returncode": N or null, "connections": N}``: the server is about
@@ -63,8 +66,9 @@ the keeper's, goes on.
    The status: ``{"wire": 1, "kind": …, "id": …, "unit": UNIT, "pid": PID or null, "returncode": N or null,
    "started": TIME, "execution_state": …, "activity": TIME, "connections": N, "sequence": N, "delivered": N,
    "sessions": {SESSION: N, …}, "kernel_info": {…} or null, "memory": {"current": N, "peak": N, "limit": N or null}
-   or null, "memo": {…}, "labels": [LABEL, …]}``. ``sessions`` are those that are connected, with the last record that
-   each has got for certain; a kernel's only. ``labels`` are those of the websockets that are open.
+   or null, "memo": {…}, "labels": [LABEL, …], "deflate": true}``. ``sessions`` are those that are connected, with
+   the last record that each has got for certain; a kernel's only. ``labels`` are those of the websockets that are
+   open.
    A terminal has no ``start``, ``say`` and ``note``: one shell, whose end is the keeper's. To its ``websocket`` neither
    session nor protocol matter. What is said there is terminado's, as :mod:`~jupyter_remote.keeper.terminal` says it.
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado import web
 
+from . import deflate
 from .keepers import Keeper, hand_over
 from .kernels import Kernel
 
@@ -20,6 +21,7 @@ class Channels(ZMQChannelsWebsocketConnection):
     """A websocket to a kernel: handed over; or Jupyter's own, to a kernel that has no keeper."""
 
     _keeper: Keeper | None = None
+    _deflate: deflate.Agreed | None = None
 
     async def prepare(self) -> None:
         """Before the handshake.
@@ -38,8 +40,7 @@ class Channels(ZMQChannelsWebsocketConnection):
             return
         if self._keeper.is_gone:
             raise web.HTTPError(503, "The kernel is about to be started again")
-        # Whatever the owner has configured: the keeper knows no compression.
-        self.websocket_handler.get_compression_options = lambda: None  # type: ignore[method-assign]
+        self._deflate = deflate.agree(self.websocket_handler, self._keeper)
 
     async def connect(self) -> None:  # type: ignore[override]
         """After the handshake."""
@@ -61,6 +62,7 @@ class Channels(ZMQChannelsWebsocketConnection):
             session=self.session.session,
             protocol=handler.selected_subprotocol or "",
             after=after,
+            deflate=self._deflate,
         )
 
     def disconnect(self) -> None:  # type: ignore[override]

@@ -21,7 +21,7 @@ from jupyter_server_terminals.terminalmanager import MODEL, TerminalManager
 from tornado import web
 
 from ..run import Mistake
-from . import upstream
+from . import deflate, upstream
 from .keepers import Keeper, Keepers, hand_over
 from .kernels import NotStarted
 
@@ -184,9 +184,13 @@ class Root(TerminalRootHandler):
 class Socket(TermSocket):
     """``/terminals/websocket/NAME``: a browser's connection, which is given to the keeper."""
 
-    def get_compression_options(self) -> None:
-        """Whatever the owner has configured: the keeper knows no compression."""
-        return
+    _deflate: deflate.Agreed | None = None
+
+    async def get(self, url_component: str) -> None:
+        """The handshake."""
+        if terminal := cast("Terminals", self.terminal_manager).terminals.get(url_component):
+            self._deflate = deflate.agree(self, terminal.keeper)
+        await super().get(url_component)
 
     async def open(self, url_component: str) -> None:  # type: ignore[override]
         """After the handshake."""
@@ -195,7 +199,8 @@ class Socket(TermSocket):
         if terminal is None or terminal.keeper.trouble:
             self.close()
             return
-        await hand_over(self, terminal.keeper, login=terminals.keepers.login, session="", protocol="")
+        login = terminals.keepers.login
+        await hand_over(self, terminal.keeper, login=login, session="", protocol="", deflate=self._deflate)
 
 
 class TerminalsExtension(TerminalsExtensionApp):
