@@ -472,8 +472,6 @@ async def hand_over(websocket: KernelWebsocketHandler | TermSocket, keeper: Keep
 
     :param more: what a keeper of this kind needs beside.
     """
-    # Of the server's own pings, in milliseconds; 0 is never.
-    pause = websocket.ping_interval or 0
     max_message = websocket.max_message_size
     upstream.end_pings(websocket)
     try:
@@ -495,7 +493,8 @@ async def hand_over(websocket: KernelWebsocketHandler | TermSocket, keeper: Keep
                 login=login,
                 label=label,
                 max_message=max_message,
-                ping=pause / 1000,
+                # Jupyter has this setting and heeds it for other websockets only; 0 is never.
+                ping=websocket.settings.get("websocket_ping_interval") or 0,
                 early=base64.b64encode(early).decode(),
                 **more,
             )
