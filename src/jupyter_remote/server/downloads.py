@@ -36,7 +36,7 @@ LOOK = 1000
 PIECE = 256 * 1024
 
 
-class Files(AuthenticatedFileHandler):
+class FilesHandler(AuthenticatedFileHandler):
     """Sends a file, or the range of it that was asked for."""
 
     _file = -1

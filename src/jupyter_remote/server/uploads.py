@@ -25,10 +25,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from tornado import web
 
 from .background import in_background
+from .files import Files
 
 #: Seconds without a next piece after which an upload is over: what it takes of the disk is free again.
 SILENCE = 3600.0
@@ -112,7 +112,7 @@ class _Upload:
             self.named = None
 
 
-class LargeFiles(AsyncLargeFileManager):
+class LargeFiles(Files):
     """Jupyter's contents manager, with uploads in pieces that are all or nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
