@@ -201,7 +201,7 @@ def test_who_is_let_in_at_the_moment_of_the_stop_is_answered(tmp_path: Path):
 
 
 async def _connect_and_stop(path: Path) -> None:
-    told = Instance("/jupyter/", Path("/"), "lab", ("box.test",), True, 0, (), True, "", None, 0)
+    told = Instance("/jupyter/", Path("/"), "lab", ("box.test",), True, 0, 0, (), True, "", None, 0)
     door = Door(told, _Pong, lambda request: True, lambda request: 0, logging.getLogger("door"))
     stopped: list[asyncio.Task[int]] = []
 

@@ -181,7 +181,7 @@ def test_a_terminal_that_is_deleted_takes_all_along(server: Running, browser: Br
     if restarted:
         server.restart()
     assert browser.send("DELETE", f"api/terminals/{terminal.name}").status_code == 204
-    assert not any(map(is_running, pids))
+    wait_until(lambda: not any(map(is_running, pids)), "something still runs")
     assert _last(terminal) == (["disconnect", 1], 1000)
     assert names(browser) == []
     assert left_over(server) == []

@@ -127,7 +127,7 @@ def test_jupyters_server_makes_its_parts_where_we_step_in():
 def test_every_setting_of_ours_is_one_of_jupyters(tmp_path: Path):
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    told = Instance("/jupyter/", tmp_path, "lab", ("box.test",), True, 0, (), True, "conda-forge", None, 1)
+    told = Instance("/jupyter/", tmp_path, "lab", ("box.test",), True, 0, 0, (), True, "conda-forge", None, 1)
     given = Unit([listening], tmp_path, tmp_path, None, "", 0.0, None, None)
     pins = config.pinned(told, given, b"key")
     listening.close()
