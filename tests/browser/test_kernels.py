@@ -194,9 +194,19 @@ def test_a_tab_that_was_away_saves_without_a_question(browser: Browser, box: Box
 MANY = 100_000
 
 
+#: A question takes the cursor: it waits for a file.
+BURST = f"""
+import os, time
+for n in range({MANY}): print(n)
+while not os.path.exists("go"): time.sleep(0.1)
+open("printed", "w").close()
+input("and now? ")
+"""
+
+
 @pytest.mark.one_release
 def test_a_burst_in_an_open_tab_is_complete_and_the_page_answers(browser: Browser, alice: Person):
-    make_notebook(alice, f"for n in range({MANY}): print(n)\nopen('printed', 'w').close()\ninput('and now? ')", "")
+    make_notebook(alice, BURST, "")
     browser.login(PASSWORD)
     open_notebook(browser, "lab")
     start(browser, 0)
@@ -204,7 +214,7 @@ def test_a_burst_in_an_open_tab_is_complete_and_the_page_answers(browser: Browse
     cell_of(browser, 1).locator(".cm-content").click()
     browser.page.keyboard.insert_text("# still here")
     expect(cell_of(browser, 1).locator(".cm-content")).to_have_text("# still here")
-    alice.sh("until [ -e printed ]; do sleep 0.2; done", timeout=60)
+    alice.sh("touch go; until [ -e printed ]; do sleep 0.2; done", timeout=60)
     browser.page.locator(".jp-Stdin-input").fill("nothing")
     browser.page.keyboard.press("Enter")
     expect(cell_of(browser, 0).locator(".jp-InputPrompt")).to_have_text(re.compile(r"\[1\]:"))
