@@ -95,6 +95,21 @@ def test_a_page_opens_also_if_the_connection_breaks_meanwhile(browser: Browser, 
 
 
 @pytest.mark.one_release
+def test_a_page_waits_for_the_network_also_when_somebody_clicks(browser: Browser):
+    browser.login(PASSWORD)
+    browser.page.goto("about:blank")
+    browser.page.route("**/static/lab/jlab_core*", lambda route: route.abort("internetdisconnected"))
+    browser.page.goto(f"{browser.url}/lab", wait_until="commit")
+    sight = browser.page.locator("#jupyter-remote-opening")
+    expect(sight).to_have_attribute("data-says", re.compile("There is no connection"))
+    browser.screenshot("no-connection")
+    sight.click()
+    browser.page.keyboard.press("Escape")
+    browser.page.unroute("**/static/lab/jlab_core*")
+    browser.wait_for_lab()
+
+
+@pytest.mark.one_release
 def test_what_is_changed_while_a_page_opens_is_not_answered_from_before(browser: Browser):
     browser.login(PASSWORD)
     browser.wait_for_lab()

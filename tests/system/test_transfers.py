@@ -264,6 +264,34 @@ def _send_half(visitor: Client, path: str, body: bytes) -> None:
             return
 
 
+@pytest.mark.one_release
+def test_an_upload_writes_what_the_owner_may_write_and_nothing_else(box: Box, alice: Person, client: MakeClient):
+    alice.sh("echo good > locked; chmod 444 locked; echo old > given; echo old > read-only")
+    box.sh("mkdir /home/alice/data && cd /home/alice && mv given read-only data && chown root:root data/read-only")
+    visitor = client(box).login(PASSWORD)
+
+    def upload(path: str) -> int:
+        for number, piece in ((1, b"new " * (MIB // 4)), (-1, b"end")):
+            content = base64.b64encode(piece).decode()
+            model = {"type": "file", "format": "base64", "chunk": number, "content": content}
+            answer = visitor.send("PUT", f"api/contents/{path}", json=model)
+            if not answer.is_success:
+                break
+        return answer.status_code
+
+    assert upload("locked") == 403
+    assert upload("data/read-only") == 403
+    assert upload("data/new") == 403
+    # Its directory is root's, and it is alice's.
+    assert upload("data/given") == 200
+    assert alice.sh("cat locked data/read-only; tail -c 3 data/given; stat -c ' %U %s' data/given").split("\n") == [
+        "good",
+        "old",
+        f"end alice {MIB + 3}",
+    ]
+    assert alice.sh("ls -A data").split() == ["given", "read-only"]
+
+
 def test_a_full_disk_leaves_the_old_file(box: Box, alice: Person, client: MakeClient):
     box.sh("mkdir /home/alice/small && mount -t tmpfs -o size=4m,mode=777 tmpfs /home/alice/small")
     box.sh("systemctl restart jupyter-remote")

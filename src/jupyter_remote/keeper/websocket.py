@@ -282,10 +282,13 @@ class Websocket:
         """Say goodbye, and end when the other side has said it too, or after :data:`PATIENCE` seconds."""
         if self._closing or self._ended:
             return
-        while self._waiting and not self._ended:
-            self._send_piece()
         self._closing = True
-        self._put(_FINAL | CLOSE, struct.pack("!H", code) + reason.encode()[:120])
+        goodbye = struct.pack("!H", code) + reason.encode()[:120]
+        if self._waiting:
+            # Behind them, a piece in each round of the loop: who is gone takes none, and others are not kept waiting.
+            self._waiting.append((CLOSE, goodbye, False))
+        else:
+            self._put(_FINAL | CLOSE, goodbye)
         if not self._ended:
             self._loop.later(PATIENCE, self.end)
 

@@ -22,6 +22,7 @@ from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import AuthenticatedFileHandler
 from tornado import web
 from tornado.http1connection import HTTP1Connection
+from tornado.iostream import StreamClosedError
 
 from . import upstream
 from .background import in_background
@@ -43,8 +44,9 @@ class FilesHandler(AuthenticatedFileHandler):
     #: where what is to be sent begins and ends; None when nothing is
     _span: tuple[int, int] | None = None
 
-    def initialize(self, path: str) -> None:  # type: ignore[override]
+    def initialize(self, path: str, **kwargs: Any) -> None:  # type: ignore[override]
         """:param path: the directory that everything is below."""
+        del kwargs
         # Links may lead anywhere, as they may for the contents API, which gives and changes the same files.
         super().initialize(path, allowed_symlink_directory=os.sep)
 
@@ -65,7 +67,12 @@ class FilesHandler(AuthenticatedFileHandler):
     def validate_absolute_path(self, root: str, absolute_path: str) -> str:
         """Open the file. All that is said and sent of it is of this one, also when another takes its place."""
         # By the path as it was asked for: that is what the contents API goes by.
-        if not self.contents_manager.allow_hidden and is_hidden(absolute_path, str(Path(root).absolute())):
+        try:
+            hidden = not self.contents_manager.allow_hidden and is_hidden(absolute_path, str(Path(root).absolute()))
+        except OSError:
+            # It leads to itself, or no file can have such a name.
+            raise web.HTTPError(404) from None
+        if hidden:
             self.log.info("Refusing to serve hidden file, via 404 Error")
             raise web.HTTPError(404)
         found = web.StaticFileHandler.validate_absolute_path(self, root, absolute_path)
@@ -111,7 +118,10 @@ class FilesHandler(AuthenticatedFileHandler):
     async def _send(self, begin: int, end: int) -> None:
         connection = self.request.connection
         assert isinstance(connection, HTTP1Connection)
-        await self.flush()
+        try:
+            await self.flush()
+        except StreamClosedError:
+            return
         stream = upstream.stream_of(connection)
         if stream is None or stream.closed():
             return

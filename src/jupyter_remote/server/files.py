@@ -39,7 +39,7 @@ class Files(AsyncLargeFileManager):
                 model = self._entry(f"{directory}/{name}", name, f"{path}/{name}".strip("/"))
             except OSError as error:
                 if error.errno not in _NOTHING_NEW:
-                    self.log.warning("%s is not listed: %s", name, error)
+                    self.log.warning("%s is not listed: %s", ascii(name), error.strerror)
                 continue
             if model is not None:
                 found.append(model)

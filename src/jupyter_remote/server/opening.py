@@ -77,7 +77,11 @@ def scripts_ahead(settings: dict[str, Any], path: str) -> list[str]:
     kind = (path.removeprefix(base) or settings["default_url"].removeprefix(base)).strip("/").partition("/")[0]
     template = {"tree": "notebook/tree.html", "notebooks": "notebook/notebooks.html"}.get(kind, "lab/index.html")
     name = template.partition("/")[0]
-    first = [file.name for place in settings[f"{name}_static_paths"] for file in Path(place).glob("main.*.js")]
+    # None where the extension could not be loaded: the login is for the others too.
+    places = settings.get(f"{name}_static_paths", ())
+    if not places:
+        return []
+    first = [file.name for place in places for file in Path(place).glob("main.*.js")]
     return [f"{base}static/{name}/{script}?v={_version(script)}" for script in (*first, *SCRIPTS[template])]
 
 

@@ -40,6 +40,7 @@ from tornado.ioloop import IOLoop
 from ..keeper.journal import Reader
 from .background import in_background
 from .outputs import Outputs, Run, digest
+from .uploads import LAST
 
 #: The file beside the journal in which we keep what we know.
 MEMO = "saver.json"
@@ -619,6 +620,9 @@ class Contents:
 
     async def save(self, model: dict[str, Any], path: str = "") -> Any:
         """Save a file; returns its model."""
+        if model.get("chunk") not in (None, LAST):
+            # A piece of an upload changes no file.
+            return await self._original.save(model, path)
         return await self._saver.save(path.strip("/"), lambda: self._original.save(model, path))
 
     async def update(self, model: dict[str, Any], path: str) -> Any:

@@ -19,6 +19,8 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
+import stat
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -61,6 +63,8 @@ class _Upload:
     file: int
     #: where the file is while it has another name; None while it has none
     named: Path | None
+    #: whether it is to be copied into the old one: that may be written, and its directory not
+    in_place: bool = False
     next: int = 1
     size: int = 0
     #: the uploads that it has taken the place of, as long as a piece of theirs may come
@@ -81,12 +85,13 @@ class _Upload:
 
     def finish(self) -> None:
         """Put the file in place of the one that has its name. For a thread; OSError as the system says it."""
-        with contextlib.suppress(FileNotFoundError):
-            old = self.target.stat()
-            with contextlib.suppress(PermissionError):
-                os.fchown(self.file, -1, old.st_gid)
-            # (Not what makes a program somebody else: the unit may not make such files.)
-            os.fchmod(self.file, old.st_mode & 0o777)
+        if self.in_place:
+            with open(self.file, "rb", closefd=False) as source, self.target.open("wb") as old:
+                source.seek(0)
+                shutil.copyfileobj(source, old)
+            return
+        if self.target.exists():
+            self._take_after(self.target)
         os.fsync(self.file)
         if self.named is None:
             name = self.target.with_name(PREFIX + secrets.token_hex(8))
@@ -99,6 +104,23 @@ class _Upload:
             self.named = name
         self.named.replace(self.target)
         self.named = None
+
+    def _take_after(self, old: Path) -> None:
+        """Be for those whom the old file was for, and for nobody else."""
+        state = old.stat()
+        mode = stat.S_IMODE(state.st_mode)
+        try:
+            os.fchown(self.file, -1, state.st_gid)
+        except PermissionError:
+            # What its group might do is not for ours.
+            os.fchmod(self.file, mode & ~stat.S_IRWXG)
+            return
+        os.fchmod(self.file, mode)
+        # With an access list the group's bits of the mode are the most that anybody in it has: the list itself comes
+        # after it.
+        for name in os.listxattr(old):
+            with contextlib.suppress(OSError):
+                os.setxattr(self.file, name, os.getxattr(old, name))
 
     def close(self) -> None:
         """It is over; what has no name by now is gone."""
@@ -118,6 +140,8 @@ class LargeFiles(Files):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._uploads: dict[str, _Upload] = {}
+        #: of the last piece of any upload, in seconds of time.monotonic()
+        self._last = 0.0
 
     async def save(self, model: dict[str, Any], path: str = "") -> dict[str, Any]:
         """Save a file, or take the next piece of one; returns its model without content."""
@@ -129,9 +153,10 @@ class LargeFiles(Files):
             raise web.HTTPError(400, f"{number!r} is no number of a piece")
         if model.get("type") != "file":
             raise web.HTTPError(400, "Only files are uploaded in pieces")
-        piece = _decoded(model)
         if number == 1:
             self.run_pre_save_hooks(model=model, path=path)  # type: ignore[no-untyped-call]
+        piece = _decoded(model)
+        if number == 1:
             await self._begin(path)
         # The handler keeps the model until its garbage is collected.
         del model["content"]
@@ -154,9 +179,11 @@ class LargeFiles(Files):
     async def _begin(self, path: str) -> None:
         """The first piece of an upload is about to be taken. What there was of another one is not needed any more."""
         target = Path(os.path.realpath(self._get_os_path(path)))  # type: ignore[no-untyped-call]
-        if target.is_dir():
-            raise web.HTTPError(400, f"{path} is a directory")
         with self.perm_to_403(str(target)):
+            if target.exists() and not target.is_file():
+                raise web.HTTPError(400, f"{path} is no file")
+            if target.exists() and not os.access(target, os.W_OK):
+                raise web.HTTPError(403, f"Permission denied: {path}")
             try:
                 upload = _open(target, {old.named for old in self._uploads.values() if old.named})
             except FileNotFoundError:
@@ -217,8 +244,16 @@ class LargeFiles(Files):
         """Something has come."""
         if upload.timer:
             upload.timer.cancel()
-        upload.time = time.monotonic()
-        upload.timer = asyncio.get_running_loop().call_later(SILENCE, self._end, path, upload)
+        upload.time = self._last = time.monotonic()
+        upload.timer = asyncio.get_running_loop().call_later(SILENCE, self._fall_silent, path, upload)
+
+    def _fall_silent(self, path: str, upload: _Upload) -> None:
+        """End it, unless it only waits for others: a browser sends all files at once, a piece of each in turn."""
+        rest = self._last + SILENCE - time.monotonic()
+        if rest > 0:
+            upload.timer = asyncio.get_running_loop().call_later(rest, self._fall_silent, path, upload)
+        else:
+            self._end(path, upload)
 
     def _end(self, path: str, upload: _Upload) -> None:
         upload.close()
@@ -241,19 +276,27 @@ class LargeFiles(Files):
 
 
 def _open(target: Path, in_use: set[Path]) -> _Upload:
-    """Begin a file that will be at *target*.
+    """Begin a file that will be at *target*, and that may be there by then.
 
     :param in_use: files with names of uploads that have not ended.
     :raises OSError: there is no such directory, or nothing may be made in it.
     """
     try:
         return _Upload(target, os.open(target.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666), None)
+    except PermissionError:
+        if not target.exists():
+            raise
+        # (Not in /tmp, which may be memory.)
+        elsewhere = os.open("/var/tmp", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        return _Upload(target, elsewhere, None, in_place=True)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
             raise
     for left in set(target.parent.glob(PREFIX + "*")) - in_use:
-        # Of a server that was killed.
-        left.unlink(missing_ok=True)
+        # Of a server that was killed; one on another machine may be at work.
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > SILENCE:
+                left.unlink()
     named = target.with_name(PREFIX + secrets.token_hex(8))
     return _Upload(target, os.open(named, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666), named)
 

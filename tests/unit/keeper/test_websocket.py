@@ -224,6 +224,7 @@ def test_what_was_sent_before_the_end_arrives_before_the_end(connect: MakePair):
     pair = connect()
     pair.websocket.send(TEXT, LINES)
     pair.websocket.close(1000)
+    assert pair.websocket.unsent > len(LINES) / 2, "others would have waited"
     assert Unpacking(pair).message() == (TEXT, LINES)
     assert pair.code() == 1000
 

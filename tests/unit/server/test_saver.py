@@ -23,6 +23,7 @@ from said import Kernel
 
 from jupyter_remote.keeper.journal import IOPUB
 from jupyter_remote.server.saver import MEMO, Contents, Pace, Saver
+from jupyter_remote.server.uploads import LargeFiles
 
 #: seconds after which something hangs
 PATIENCE = 60
@@ -456,6 +457,24 @@ def test_what_a_page_had_not_received_when_it_saved_is_written(world: World, sto
         assert world.cells["a"] == "1"
 
     story(told)
+
+
+def test_a_piece_of_an_upload_is_no_save_of_the_notebook(tmp_path: Path):
+    world = World(tmp_path, LargeFiles)
+
+    async def told() -> None:
+        await Page(world).load()
+        world.kernel.run("a", "1")
+        world.tell_all_is_there("page")
+        # Somebody begins to upload a notebook of this name, and thinks better of it.
+        piece = {"type": "file", "format": "text", "content": "{", "chunk": 1}
+        await world.contents.save(piece, "n.ipynb")
+        world.original.end_uploads()
+        # The page goes without having saved.
+        await world.told()
+        assert world.cells["a"] == "1"
+
+    asyncio.run(told())
 
 
 def test_a_page_that_saves_long_after_the_run_is_no_other_program(world: World, story: Any):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import signal
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,6 +208,28 @@ def test_what_may_not_be_uploaded_to_is_said_at_the_first_piece(owner: Browser, 
     assert send(owner, "../outside", 1, b"x").status_code == 404
     assert list(home.iterdir()) == []
     assert unfinished(shared) == []
+
+
+def test_only_a_file_is_replaced(owner: Browser, home: Path):
+    os.mkfifo(home / "pipe")
+    assert send(owner, "up/pipe", 1, b"x").status_code == 400
+    assert (home / "pipe").is_fifo()
+
+
+def test_the_new_file_is_for_those_whom_the_old_one_was_for(owner: Browser, home: Path):
+    old = home / "shared.bin"
+    old.write_bytes(b"the good one")
+    # Version 2; the owner rw, one user rw, the group nothing, at most rw, others nothing: ls says 0660.
+    entries = [(0x01, 6, -1), (0x02, 6, os.getuid()), (0x04, 0, -1), (0x10, 6, -1), (0x20, 0, -1)]
+    access = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    os.setxattr(old, "system.posix_acl_access", access)
+    os.setxattr(old, "user.note", b"kept")
+    assert old.stat().st_mode & 0o777 == 0o660
+    for number, piece in pieces(content := os.urandom(PIECE + 1)):
+        assert send(owner, "up/shared.bin", number, piece).is_success
+    assert old.read_bytes() == content
+    assert os.getxattr(old, "system.posix_acl_access") == access
+    assert os.getxattr(old, "user.note") == b"kept"
 
 
 def test_an_upload_to_a_link_goes_where_it_leads(owner: Browser, home: Path):

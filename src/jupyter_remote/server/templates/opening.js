@@ -12,16 +12,19 @@
 
   const ask = window.fetch;
   const answers = new Map();
-  const late = [300, 1000, 3000];
-  let opening = true;
+  let leaving = false;
+  let mending = false;
 
   const wait = milliseconds => new Promise(resolve => setTimeout(resolve, milliseconds));
+
+  // The application is shown when all that starts with it has started.
+  const isOpen = () => document.querySelector("body > .lm-Widget") !== null;
 
   // The same for each of JupyterLab's requests, which have the time in them.
   const address = url => `${url.pathname}${url.search.replace(/[?&]\d{13}$/, "")}`;
 
   const persist = async (resource, options) => {
-    for (const milliseconds of opening ? late : late.slice(0, 1)) {
+    for (const milliseconds of isOpen() ? [300] : [300, 1000, 3000]) {
       try {
         return await ask(resource, options);
       } catch (error) {
@@ -34,8 +37,7 @@
     return ask(resource, options);
   };
 
-  const early = url => {
-    const place = address(url);
+  const early = place => {
     const found = answers.get(place);
     if (found) {
       // What is in motion is as it was for one who asks for the first time, and no more for the second.
@@ -54,19 +56,21 @@
   };
 
   window.fetch = async (resource, options) => {
-    const method = options?.method ?? resource.method ?? "GET";
-    if (method !== "GET") {
+    const url = new URL(resource.url ?? resource, location.href);
+    if (url.origin !== location.origin) {
+      return ask(resource, options);
+    }
+    if ((options?.method ?? resource.method ?? "GET").toUpperCase() !== "GET") {
       // Whatever it changes: only what does not depend on it is as it was.
-      const url = resource.url ?? `${resource}`;
       for (const place of answers.keys()) {
-        if (!/\/(api\/(me|kernelspecs)|lsp\/status)$|\/lab\/api\//.test(place) || url.includes("/lab/api/")) {
+        if (!/\/(api\/(me|kernelspecs)|lsp\/status)$|\/lab\/api\//.test(place) || url.pathname.includes("/lab/api/")) {
           answers.delete(place);
         }
       }
       return ask(resource, options);
     }
     try {
-      const answer = await early(new URL(resource.url ?? resource, location.href));
+      const answer = await early(address(url));
       if (answer?.ok) {
         return answer;
       }
@@ -76,38 +80,53 @@
     return persist(resource, options);
   };
 
-  const opened = () => {
-    opening = false;
-    answers.clear();
-  };
-  for (const event of ["pointerdown", "keydown", "beforeunload", "pagehide"]) {
-    window.addEventListener(event, opened, { capture: true, once: true });
+  // From then on somebody works with the page, and wants to know what is.
+  for (const event of ["pointerdown", "keydown"]) {
+    window.addEventListener(event, () => isOpen() && answers.clear(), { capture: true });
   }
-  setTimeout(opened, 60_000);
+  window.addEventListener("load", () => setTimeout(() => answers.clear(), 60_000));
+
+  // A page that is left lacks scripts too.
+  for (const event of ["beforeunload", "pagehide", "pageshow"]) {
+    window.addEventListener(event, () => (leaving = event !== "pageshow"), { capture: true });
+  }
+
+  // Whether it may begin again: one that has just done so is no better the next time.
+  const mayBegin = () => {
+    const key = "jupyter-remote-begun";
+    try {
+      const begun = JSON.parse(sessionStorage.getItem(key) ?? "[]").filter(time => Date.now() - time < 120_000);
+      sessionStorage.setItem(key, JSON.stringify([...begun, Date.now()]));
+      return begun.length < 3;
+    } catch {
+      return false;
+    }
+  };
 
   window.addEventListener(
     "error",
     async ({ target }) => {
-      if (!(target instanceof HTMLScriptElement && target.src)) {
+      // Those that it opens with; what notebooks bring is theirs.
+      const needed = target instanceof HTMLScriptElement && /\/static\/(lab|notebook)\/|\/lab\/extensions\//;
+      if (!needed || !target.src.startsWith(`${location.origin}/`) || !needed.test(target.src) || mending) {
         return;
       }
-      for (let milliseconds = 300; opening; milliseconds = 2000) {
+      mending = true;
+      for (let milliseconds = 300; !isOpen() && !leaving; milliseconds = 2000) {
         await wait(milliseconds);
         try {
           const { ok } = await ask(target.src);
-          const begun = JSON.parse(sessionStorage.getItem("jupyter-remote-begun") ?? "[]");
-          const recent = begun.filter(time => Date.now() - time < 120_000);
-          // One that is not there, or does not run, is no better the next time.
-          if (ok && opening && recent.length < 3) {
-            sessionStorage.setItem("jupyter-remote-begun", JSON.stringify([...recent, Date.now()]));
+          if (ok && !isOpen() && !leaving && mayBegin()) {
             location.reload();
           }
-          return;
+          // One that is not there is not there the next time either.
+          break;
         } catch {
           const sight = document.getElementById("jupyter-remote-opening");
           sight?.setAttribute("data-says", "There is no connection. This page goes on as soon as there is one.");
         }
       }
+      mending = false;
     },
     true
   );
