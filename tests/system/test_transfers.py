@@ -272,9 +272,7 @@ def test_an_upload_writes_what_the_owner_may_write_and_nothing_else(box: Box, al
 
     def upload(path: str) -> int:
         for number, piece in ((1, b"new " * (MIB // 4)), (-1, b"end")):
-            content = base64.b64encode(piece).decode()
-            model = {"type": "file", "format": "base64", "chunk": number, "content": content}
-            answer = visitor.send("PUT", f"api/contents/{path}", json=model)
+            answer = visitor.send("PUT", f"api/contents/{path}", piece_of(number, piece))
             if not answer.is_success:
                 break
         return answer.status_code
