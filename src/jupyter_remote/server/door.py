@@ -98,12 +98,15 @@ class Door(httputil.HTTPServerConnectionDelegate):
         return visit
 
     def on_close(self, server_conn: object) -> None:
-        """The last request of this connection, if there was one, has been answered, or nobody waits for it."""
+        """The last request of this connection, if there was one, has been answered, or nobody waits for it.
+
+        What was sent with it is freed. (One with ``Connection: close`` has not been answered when tornado says this.)
+        """
         assert isinstance(server_conn, HTTP1ServerConnection)
         if visit := self._visits.get(server_conn):
             visit.forget()
 
-    def find(self, request: httputil.HTTPServerRequest) -> httputil.HTTPMessageDelegate:
+    def find(self, request: httputil.HTTPServerRequest, visit: _Visit) -> httputil.HTTPMessageDelegate:
         """Whoever answers this request: the application, or a refusal."""
         host = host_name(request.host)
         if not self._is_ours(host):
@@ -122,8 +125,10 @@ class Door(httputil.HTTPServerConnectionDelegate):
         is_inside = self._is_logged_in(request)
         if is_inside:
             self._used = time.monotonic()
-        else:
+        elif name != "api":
+            # (That is the version, which programs ask for to see whether all is well.)
             self.knocked = time.monotonic()
+        visit.is_owners = is_inside
         is_public = below and bool(PUBLIC.fullmatch(name))
         if (name in DOES_SOMETHING or (is_inside and not is_public)) and self._is_from_elsewhere(request):
             return self._refuse(request, "Asked by a page of another origin")
@@ -249,7 +254,7 @@ class Door(httputil.HTTPServerConnectionDelegate):
     def used(self) -> float:
         """When somebody who is logged in has last asked for something, or waited for it, on the clock of
         time.monotonic(); 0 when nobody has."""
-        if self._used and any(visit.is_inside(False) for visit in self._all()):
+        if any(visit.is_owners and visit.is_inside(False) for visit in self._all()):
             self._used = time.monotonic()
         return self._used
 
@@ -267,6 +272,8 @@ class _Visit(httputil.HTTPMessageDelegate):
         upstream.complete_headers(request_conn, headers.complete)
         self._first = first
         self._delegate: httputil.HTTPMessageDelegate | None = None
+        #: whether it comes from somebody who is logged in
+        self.is_owners = False
 
     def headers_received(
         self, start_line: httputil.RequestStartLine | httputil.ResponseStartLine, headers: httputil.HTTPHeaders
@@ -280,7 +287,7 @@ class _Visit(httputil.HTTPMessageDelegate):
             start_line=start_line,
             headers=headers,
         )
-        self._delegate = self._door.find(request)
+        self._delegate = self._door.find(request, self)
         return self._delegate.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:

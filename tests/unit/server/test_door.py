@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -201,8 +203,7 @@ def test_who_is_let_in_at_the_moment_of_the_stop_is_answered(tmp_path: Path):
 
 
 async def _connect_and_stop(path: Path) -> None:
-    told = Instance("/jupyter/", Path("/"), "lab", ("box.test",), True, 0, 0, (), True, "", None, 0)
-    door = Door(told, _Pong, lambda request: True, lambda request: 0, logging.getLogger("door"))
+    door = _door()
     stopped: list[asyncio.Task[int]] = []
 
     class Server(HTTPServer):
@@ -217,6 +218,65 @@ async def _connect_and_stop(path: Path) -> None:
     assert (await reader.read()).startswith(b"HTTP/1.1 200")
     writer.close()
     assert await stopped[0] == 0
+
+
+def test_to_ask_for_the_version_is_no_knock(tmp_path: Path):
+    async def ask() -> None:
+        async with _open(tmp_path / "http.sock") as (door, reader, writer):
+            # As a monitor does, again and again.
+            writer.write(b"GET /jupyter/api HTTP/1.1\r\nHost: box.test\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            assert door.knocked == door.used() == 0.0
+            writer.write(b"GET /jupyter/login HTTP/1.1\r\nHost: box.test\r\n\r\n")
+            await reader.readuntil(b"HTTP/1.1 200")
+            assert door.knocked > 0.0
+
+    asyncio.run(ask())
+
+
+def test_what_a_stranger_does_not_end_is_no_use_of_the_owners(tmp_path: Path):
+    async def begin() -> None:
+        path = tmp_path / "http.sock"
+        async with _open(path) as (door, reader, writer):
+            writer.write(b"GET /jupyter/lab HTTP/1.1\r\nHost: box.test\r\nAuthorization: token t\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            used = door.used()
+            assert used > 0.0
+            _, stranger = await asyncio.open_unix_connection(path)
+            stranger.write(b"POST /jupyter/login HTTP/1.1\r\nHost: box.test\r\nContent-Length: 9\r\n\r\n")
+            while not door.knocked:
+                await asyncio.sleep(0.01)
+            assert door.used() == used
+            # The owner's own upload is one.
+            writer.write(
+                b"PUT /jupyter/api/contents/a HTTP/1.1\r\nHost: box.test\r\nAuthorization: token t\r\n"
+                b"Content-Length: 9\r\n\r\n"
+            )
+            while door.used() == used:
+                await asyncio.sleep(0.01)
+            last = door.used()
+            await asyncio.sleep(0.01)
+            assert door.used() > last
+            stranger.close()
+
+    asyncio.run(asyncio.wait_for(begin(), 30))
+
+
+def _door() -> Door:
+    told = Instance("/jupyter/", Path("/"), "lab", ("box.test",), True, 0, 0, (), True, "", None, 0)
+    return Door(told, _Pong, lambda request: "Authorization" in request.headers, lambda request: 0, logging.getLogger())
+
+
+@contextlib.asynccontextmanager
+async def _open(path: Path) -> AsyncIterator[tuple[Door, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A door, and a connection to it."""
+    door = _door()
+    server = HTTPServer(door)
+    server.add_sockets([bind_unix_socket(str(path))])
+    reader, writer = await asyncio.open_unix_connection(path)
+    yield door, reader, writer
+    writer.close()
+    await door.close(server, 0)
 
 
 class _Pong(HTTPMessageDelegate):
