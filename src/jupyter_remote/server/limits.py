@@ -179,8 +179,8 @@ class Limits:
         """
         strangers, familiar = _from_rows(known["strangers"]), _from_rows(known["familiar"])
         networks = OrderedDict((str(key), float(since)) for key, since in known["networks"])
-        turns = [float(free) for free in known["turns"]]
-        for rate, free in zip(self._rates.values(), turns, strict=True):
+        turns = list(zip(self._rates.values(), map(float, known["turns"]), strict=True))
+        for rate, free in turns:
             rate.next = free
         self._strangers, self._familiar, self._known_networks = strangers, familiar, networks
 

@@ -252,6 +252,18 @@ def test_codes_are_guessed_once_in_a_minute_by_all_strangers_together():
     assert through <= CODES.at_once + 3600 / CODES.seconds
 
 
+def test_what_another_one_would_not_say_changes_nothing():
+    kept, clock = made()
+    before = json.dumps(kept.remembered())
+    another = Limits(clock)
+    another.attempt(another.caller(OWNER, None))
+    said = another.remembered()
+    for turns in (said["turns"][:-1], [*said["turns"], 0.0], [*said["turns"][:-1], "x"]):
+        with pytest.raises(ValueError, match=r"zip|float"):
+            kept.recall({**said, "turns": turns})
+        assert json.dumps(kept.remembered()) == before
+
+
 @given(st.ip_addresses())
 def test_an_address_in_the_log_is_an_address_and_its_network_is_one_key(address: object):
     assert canonical(str(address)) != "unknown"
