@@ -40,7 +40,9 @@ def run(settings: Settings) -> NoReturn:
     if systemd.running() and (systemd.is_active(paths.SERVICE) or systemd.sleeps(paths.SERVICE, paths.SOCKET)):
         die(
             "The service is running already.",
-            hint="To have it in this terminal, stop the service first: sudo systemctl stop jupyter-remote",
+            # Also where it sleeps: its socket would start it beside this one.
+            hint="To have it in this terminal, stop the service first: "
+            "sudo systemctl stop jupyter-remote.socket jupyter-remote.service",
             code=EX_UNAVAILABLE,
         )
     if not paths.SERVER_JSON.is_file():
