@@ -445,13 +445,14 @@ def _apply_units(outcome: Outcome, owner: Account, installing: bool) -> None:
             )
             return
     asleep = systemd.sleeps(paths.SERVICE, paths.SOCKET)
-    if not installing and systemd.is_disabled(paths.SERVICE) and not systemd.is_active(paths.SERVICE) and not asleep:
-        outcome.findings.append(
-            Finding(
-                "jupyter-remote is switched off.",
-                "To have it again: sudo systemctl enable --now jupyter-remote",
-            )
-        )
+    # Who came in with the old password is thrown out by the server alone.
+    is_wanted = installing or (asleep and changed & {"password", "second factor"})
+    if not is_wanted and systemd.is_disabled(paths.SERVICE) and not systemd.is_active(paths.SERVICE):
+        what, hint = "jupyter-remote is switched off.", "To have it again: sudo systemctl enable --now jupyter-remote"
+        if asleep:
+            what = "jupyter-remote is switched off, but its socket starts it with the next request."
+            hint = f"To have it off: sudo systemctl disable --now {paths.SOCKET}. {hint}"
+        outcome.findings.append(Finding(what, hint))
         return
     try:
         if not systemd.is_active(paths.SOCKET):
