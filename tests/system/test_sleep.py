@@ -89,6 +89,48 @@ def test_a_server_that_nobody_uses_ends_and_comes_back_when_it_is_wanted(box: Bo
 
 
 @pytest.mark.one_release
+def test_what_is_in_tmp_outlives_kernels_and_terminals(box: Box, client: MakeClient) -> None:
+    box.sh("jupyter-remote config set server.idle_stop 3")
+    visitor = client(box).login(PASSWORD)
+    session = visitor.api("POST", "sessions", {"path": "a", "name": "a", "type": "notebook", "kernel": {}})
+    kernel = visitor.connect(session["kernel"]["id"])
+    # Nothing that Jupyter itself leaves there keeps the server.
+    kernel.execute("import tempfile; tempfile.TemporaryFile()")
+    kernel.channels.close()
+    visitor.api("DELETE", f"sessions/{session['id']}")
+    assert falls_asleep(box)
+
+    terminal = visitor.open_terminal()
+    terminal.run("echo kept > /tmp/file")
+    assert falls_asleep(box)
+    terminal.type("exit\r")
+    wait_until(lambda: not runs(box, KEEPER), "the terminal does not end")
+    assert runs(box, SERVER)
+    again = visitor.open_terminal()
+    assert again.run("cat /tmp/file") == "kept"
+    again.run("rm /tmp/file")
+    assert falls_asleep(box)
+
+
+@pytest.mark.one_release
+def test_a_server_that_sleeps_is_told_from_one_that_is_off(box: Box) -> None:
+    box.sh("jupyter-remote config set server.idle_stop 3")
+    assert falls_asleep(box)
+    refused = box.attempt("jupyter-remote run").stderr
+    assert "sudo systemctl stop jupyter-remote.socket jupyter-remote.service" in refused
+
+    # An upgrade replaces no file under a server that may start.
+    box.sh("sh -e /var/lib/dpkg/info/jupyter-remote.prerm upgrade 9")
+    assert runs(box, SERVER)
+    assert falls_asleep(box)
+
+    box.sh("systemctl disable --now jupyter-remote")
+    changed = box.attempt("jupyter-remote config set interface notebook")
+    assert "systemctl disable --now jupyter-remote.socket" in changed.stdout + changed.stderr
+    assert not runs(box, SERVER)
+
+
+@pytest.mark.one_release
 def test_a_server_that_slept_is_there_after_a_reboot_and_sleeps_again(box: Box, client: MakeClient) -> None:
     box.sh("jupyter-remote config set server.idle_stop 3")
     visitor = client(box).login(PASSWORD)

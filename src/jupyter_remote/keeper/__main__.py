@@ -150,18 +150,21 @@ class Keeper:
 
     def _end(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
         del files
-        if line.get("keep"):
-            # Somebody else ends it, and the server is to read the rest of the journal.
-            self._waker.wake()
         self._finish(keep=bool(line.get("keep")))
         return {}
 
     def _finish(self, keep: bool = False) -> None:
         self.done = not keep
-        self._loop.stop()
+        if self._kind == "terminal":
+            # It ends at once, and /tmp with the last of us, unless a server is there.
+            self._waker.wake_and(self._loop.stop)
+        else:
+            self._loop.stop()
 
     def close(self) -> None:
         """End what still runs. What nobody has read yet stays in the journal, unless all is done."""
+        # Whoever ends it, or the unit: the server is to read the rest of the journal, and to hold what is in /tmp.
+        self._waker.wake()
         self._kept.close(0 if self.done else PATIENCE)
         _remove(self._runtime)
         if self.done:

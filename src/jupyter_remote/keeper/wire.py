@@ -58,8 +58,10 @@ the keeper's, goes on.
    ``sleep``      ``{"socket": PATH, "activity": TIME, "returncode": N or null, "connections": N}``: the server is about
                   to end because nobody uses it, and this is what it knows. When that is not so any more, but for
                   the number of pages as long as there is one, the keeper connects to PATH, where systemd starts
-                  a server, until one watches. It is an error when it is not so at this moment. A keeper that does
-                  not know this cannot wake anybody, and the server stays.
+                  a server, until one watches. It is an error when it is not so at this moment. What is not told
+                  does not matter: of a terminal only the end of its shell does. ``until`` (optional): a TIME at
+                  which it is to do so in any case. A keeper that does not know this cannot wake anybody, and the
+                  server stays.
    ``end``        ``{"keep": BOOL}`` (optional) → kills what still runs, removes its directories, ends. The answer
                   comes before. With ``keep`` the journal stays: the server has not read it to its end.
 

@@ -62,6 +62,10 @@ class Refused(Exception):
     """The keeper lives, but cannot do it; the text says why."""
 
 
+class Hangs(Refused):
+    """It has not answered. It may do it still."""
+
+
 class Keeper:
     """A connection to a keeper. Everything here happens in the event loop."""
 
@@ -132,7 +136,7 @@ class Keeper:
         try:
             line = await asyncio.wait_for(answer, PATIENCE)
         except TimeoutError:
-            raise Refused(f"no answer to {op} for {PATIENCE:.0f} s") from None
+            raise Hangs(f"no answer to {op} for {PATIENCE:.0f} s") from None
         if "error" in line:
             raise Refused(str(line["error"]))
         return line
@@ -151,13 +155,16 @@ class Keeper:
         """
         self._take(await self.ask("watch", login=login))
 
-    async def sleep(self, address: str) -> None:
+    async def sleep(self, address: str, until: float | None) -> None:
         """The server is about to end: have it started again, by a connection to this socket, when something happens.
 
+        :param until: when, in seconds since 1970, in any case.
         :raises KeeperGone: as :meth:`ask` does.
         :raises Refused: something has happened that we do not know yet; or it is an older one.
         """
-        await self.ask("sleep", socket=address, **{name: self.status.get(name) for name in NEWS})
+        # What is typed and printed in a terminal is nothing that the server would have to do with.
+        names = NEWS if self.kind == "kernel" else ("returncode",)
+        await self.ask("sleep", socket=address, until=until, **{name: self.status.get(name) for name in names})
 
     async def end(self) -> None:
         """End what it keeps, and itself. Returns when it has gone, or hangs."""

@@ -50,6 +50,11 @@ class Register:
         """Whether a server after this one knows them all."""
         return not self._unwritten
 
+    @property
+    def next_end(self) -> float:
+        """Until when, in seconds since 1970, none of them ends."""
+        return self._next_end
+
     def find(self, secret: str, address: str) -> Pass | None:
         """The pass of who has this secret, and is there now."""
         digest = digest_of(secret)
@@ -155,6 +160,11 @@ class Logins:
     def all_are_written(self) -> bool:
         """Whether a server after this one knows them all."""
         return self.browsers.all_are_written and self.programs.all_are_written
+
+    @property
+    def next_end(self) -> float:
+        """Until when, in seconds since 1970, none ends by itself; infinite when none does."""
+        return min(self.browsers.next_end, self.programs.next_end)
 
     def begin(self, how: str, browser: str, address: str) -> str:
         """Somebody has logged in.

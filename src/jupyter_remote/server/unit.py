@@ -27,6 +27,7 @@ OURS_ALONE = (
     "INVOCATION_ID",
     "JOURNAL_STREAM",
     "JUPYTER_REMOTE_KERNELS",
+    "JUPYTER_REMOTE_TMP",
     "JUPYTER_REMOTE_WHEELS",
     "LISTEN_FDNAMES",
     "LISTEN_FDS",
@@ -52,6 +53,7 @@ class Unit:
 
     ``watchdog`` is the longest silence that systemd accepts, in seconds; 0 when it does not watch.
     ``kernels`` is the socket where systemd starts keepers of kernels; without it they are children of ours.
+    ``tmp`` are directories that go when the last unit ends that has them: ours, a kernel's, a terminal's.
     """
 
     sockets: list[socket.socket]
@@ -62,6 +64,7 @@ class Unit:
     watchdog: float
     wheels: Path | None
     kernels: Path | None
+    tmp: tuple[Path, ...]
 
 
 def take(environment: MutableMapping[str, str] = os.environ) -> Unit:
@@ -84,6 +87,7 @@ def take(environment: MutableMapping[str, str] = os.environ) -> Unit:
         watchdog=int(given.get("WATCHDOG_USEC", "0") or 0) / 1e6 if watched else 0.0,
         wheels=Path(given["JUPYTER_REMOTE_WHEELS"]) if given.get("JUPYTER_REMOTE_WHEELS") else None,
         kernels=Path(given["JUPYTER_REMOTE_KERNELS"]) if given.get("JUPYTER_REMOTE_KERNELS") else None,
+        tmp=tuple(map(Path, given.get("JUPYTER_REMOTE_TMP", "").split())),
     )
 
 

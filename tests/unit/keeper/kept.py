@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -158,6 +159,29 @@ class Control:
                     self._received.remove(line)
                     return line
             self._received += [line for line, _ in self.lines.receive()]
+
+
+class Listening:
+    """The socket that systemd holds while the server sleeps."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = str(path)
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(self.address)
+        self._socket.listen()
+
+    def __enter__(self) -> Listening:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._socket.close()
+
+    def is_called(self, within: float = PATIENCE) -> bool:
+        """Whether somebody connects; they are heard once."""
+        if not select.select([self._socket], [], [], within)[0]:
+            return False
+        self._socket.accept()[0].close()
+        return True
 
 
 def _line(lines: Lines) -> dict[str, Any]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from typing import Any
 import pytest
 import websocket
 from jupyter_client.blocking.client import BlockingKernelClient
-from kept import IPYKERNEL, KEY, Kept, Page
+from kept import IPYKERNEL, KEY, Kept, Listening, Page
 
 from jupyter_remote.keeper.browser import LATE, WINDOW
 from jupyter_remote.keeper.waker import AGAIN, NEWS
@@ -374,31 +372,42 @@ def test_what_a_login_has_opened_is_closed_with_it_and_nothing_else(kept: Kept):
 
 def test_a_server_that_sleeps_is_called_when_something_happens_and_only_then(kept: Kept):
     kept.open("page").execute("x = 41")
-    with socket.socket(socket.AF_UNIX) as listening:
-        # In its stead, as systemd does.
-        listening.bind(str(kept.runtime / "http.sock"))
-        listening.listen()
-        address = listening.getsockname()
-
-        def is_called(within: float) -> bool:
-            return bool(select.select([listening], [], [], within)[0])
-
+    # In its stead, as systemd does.
+    with Listening(kept.runtime / "http.sock") as server:
         with kept.control() as control:
             known = {name: control.ask("status")[name] for name in NEWS}
             with pytest.raises(AssertionError, match="something has happened"):
-                control.ask("sleep", socket=address, **{**known, "activity": known["activity"] - 1})
-            control.ask("sleep", socket=address, **known)
+                control.ask("sleep", socket=server.address, **{**known, "activity": known["activity"] - 1})
+            control.ask("sleep", socket=server.address, **known)
         # Another page: who is connected already is enough to save what there is.
         page = kept.open("another")
-        assert not is_called(0.5)
+        assert not server.is_called(0.5)
         page.execute("x += 1")
-        assert is_called(PATIENCE)
-        listening.accept()[0].close()
+        assert server.is_called()
         with kept.control() as control:
             control.ask("watch", login="")
             page = kept.open("another")
             page.execute("x += 1")
-            assert not is_called(AGAIN + 1)
+            assert not server.is_called(AGAIN + 1)
+
+
+def test_a_server_that_sleeps_is_called_at_the_time_that_it_has_said(kept: Kept):
+    with Listening(kept.runtime / "http.sock") as server, kept.control() as control:
+        control.ask("sleep", socket=server.address, until=time.time() + 1.5)
+        # What it has not told of does not matter.
+        kept.open().execute("x = 41")
+        assert not server.is_called(0.1)
+        assert server.is_called()
+
+
+def test_a_server_that_sleeps_is_called_when_the_unit_is_stopped(kept: Kept):
+    kept.open().execute("x = 41")
+    with Listening(kept.runtime.parent / "http.sock") as server:
+        with kept.control() as control:
+            known = {name: control.ask("status")[name] for name in NEWS}
+            control.ask("sleep", socket=server.address, **known)
+        kept.process.terminate()
+        assert server.is_called()
 
 
 def test_a_console_on_the_machine_talks_to_the_same_kernel(kept: Kept):

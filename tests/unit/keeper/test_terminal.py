@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import websocket
-from kept import Kept
+from kept import Kept, Listening
 
 from jupyter_remote.keeper.terminal import CHUNK, SCROLLBACK, SURPLUS, Scrollback
 from tests.client import PATIENCE, TerminalSocket, wait_until
@@ -562,3 +562,20 @@ def test_a_scrollback_is_read_in_whole_characters():
         piece = scrollback.read(position, scrollback.end, whole=True)
         piece.decode()
         position += len(piece)
+
+
+def test_a_shell_that_ends_while_the_server_sleeps_waits_for_it(shell: Shell):
+    """What is in /tmp goes with the last who has it."""
+    tab = shell.tab()
+    with Listening(shell.runtime.parent / "http.sock") as server:
+        with shell.control() as control:
+            control.ask("sleep", socket=server.address, returncode=None)
+        assert "42" in tab.run("echo $((6 * 7))")
+        assert not server.is_called(0.1)
+        tab.type("exit\r")
+        tab.closing()
+        assert server.is_called()
+        assert shell.process.poll() is None
+        with shell.control() as control:
+            control.ask("watch", login="alice")
+        assert shell.process.wait(PATIENCE) == 0

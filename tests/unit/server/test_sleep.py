@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
+import logging
 import select
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import nbformat
 import pytest
+import websocket
 from running import SOURCES, Browser, Running, say
 from test_kernels_survive import ask_keeper, configure, open_notebook
 from test_login_limits import guess, provoke
 
 from jupyter_remote.run import EX_ASLEEP
+from jupyter_remote.server.keepers import Hangs, Refused
+from jupyter_remote.server.sleep import Sleep, first_file
 from tests.client import PATIENCE, Kernel
 
 #: Seconds. Long enough for a slow machine between two requests.
@@ -230,3 +239,143 @@ def test_without_a_time_or_somebody_to_start_it_again_it_stays(server: Running, 
         assert alone.process is not None and alone.process.poll() is None
     finally:
         alone.close()
+
+
+@pytest.fixture
+def tmp(server: Running, tmp_path: Path) -> Path:
+    """What is the server's, as long as it or a kernel is there."""
+    directories = [tmp_path / name for name in ("empty", "own-tmp")]
+    for directory in directories:
+        directory.mkdir()
+    server.environment["JUPYTER_REMOTE_TMP"] = " ".join(map(str, directories))
+    return directories[1]
+
+
+def test_a_file_in_tmp_that_nobody_else_holds_keeps_the_server(server: Running, tmp: Path):
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        session = open_notebook(browser)
+        (tmp / "some").mkdir()
+        (tmp / "some/table.parquet").write_text("all that was computed")
+        # The kernel has it too.
+        assert server.wait() == EX_ASLEEP
+        wake(server)
+        browser.api("DELETE", f"sessions/{session['id']}")
+        assert stays(server, lambda: None)
+        assert f"it stays: {tmp}/some/table.parquet would go with it." in server.log.read_text()
+        (tmp / "some/table.parquet").unlink()
+        assert server.wait() == EX_ASLEEP
+
+
+def test_a_shell_that_ends_while_the_server_sleeps_leaves_it_what_is_in_tmp(server: Running, tmp: Path):
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        terminal = browser.open_terminal()
+        (tmp / "file").touch()
+        assert server.wait() == EX_ASLEEP
+        terminal.type("exit\r")
+        assert is_called(server)
+        assert server.kernel_socket is not None
+        keeper = server.kernel_socket.keepers[0]
+        assert keeper.poll() is None
+        wake(server)
+        assert keeper.wait(PATIENCE) == 0
+        assert stays(server, lambda: None)
+
+
+def test_nobody_misses_directories_sockets_and_cells_of_a_debugger(tmp_path: Path):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "ipykernel_17").mkdir()
+    (tmp_path / "ipykernel_17/cell.py").touch()
+    with contextlib.chdir(tmp_path), contextlib.closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind("a/socket")
+    assert first_file(tmp_path) == first_file(tmp_path / "not there") == ""
+    (tmp_path / "a/b/link").symlink_to("nowhere")
+    assert first_file(tmp_path) == str(tmp_path / "a/b/link")
+
+
+@pytest.mark.parametrize("kind", ["kernel", "terminal"])
+def test_who_may_come_in_no_longer_is_disconnected_while_the_server_sleeps(server: Running, kind: str):
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        session = open_notebook(browser)
+        server.stop()
+        (login,) = (server.state / "logins").iterdir()
+        known = json.loads(login.read_text())
+        end = time.time() + 4 * IDLE
+        login.write_text(json.dumps({**known, "expires": end}))
+        server.start().wait_until_ready()
+        page = (
+            browser.connect(session["kernel"]["id"]).channels if kind == "kernel" else browser.open_terminal().channel
+        )
+        assert server.wait() == EX_ASLEEP
+        assert time.time() < end
+        assert is_called(server)
+        assert time.time() >= end
+        wake(server)
+        with contextlib.suppress(websocket.WebSocketConnectionClosedException):
+            while page.recv_data()[0] != websocket.ABNF.OPCODE_CLOSE:
+                pass
+
+
+def test_without_terminals_it_ends_too(server: Running):
+    configure(server, {"ServerApp": {"terminals_enabled": False}})
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        assert browser.get("api/terminals").status_code == 404
+    assert server.wait() == EX_ASLEEP
+
+
+def test_a_kernel_that_has_died_is_started_again_first(server: Running):
+    # Jupyter looks every three seconds.
+    configure(server, {"KernelRestarter": {"time_to_dead": 4.0 * IDLE}})
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        session = open_notebook(browser)
+        with connected(browser, session["kernel"]["id"]) as kernel:
+            kernel.execute("x = 41")
+        ask_keeper(server, session["kernel"]["id"], "signal", number=9)
+        assert stays(server, lambda: None)
+
+
+def test_what_goes_wrong_is_in_the_log(caplog: pytest.LogCaptureFixture):
+    # An application of which nothing is there.
+    unit = SimpleNamespace(sockets=[SimpleNamespace(getsockname=lambda: "/a/socket")])
+    app = SimpleNamespace(unit=unit, keepers=SimpleNamespace(outlive_us=True), log=logging.getLogger("server"))
+    asyncio.run(Sleep(app, 0.01).run())  # type: ignore[arg-type]
+    assert "The server stays, whether somebody uses it or not." in caplog.text
+    assert "AttributeError" in caplog.text
+
+
+class Said:
+    """A keeper that answers one thing."""
+
+    def __init__(self, answer: Exception | None) -> None:
+        self._answer = answer
+        self.watched = False
+
+    async def sleep(self, *_: Any) -> None:
+        if self._answer:
+            raise self._answer
+
+    async def watch(self, _: str) -> None:
+        self.watched = True
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_watched"), [(Hangs("no answer"), True), (Refused("no operation 'sleep'"), False)]
+)
+def test_who_may_think_that_the_server_sleeps_is_told_that_it_does_not(
+    monkeypatch: pytest.MonkeyPatch, answer: Exception, is_watched: bool
+):
+    keepers = [Said(None), Said(answer), Said(None)]
+    app = SimpleNamespace(
+        owner=SimpleNamespace(logins=SimpleNamespace(next_end=float("inf"))),
+        all_keepers=[],
+        keepers=SimpleNamespace(login=""),
+        log=logging.getLogger("server"),
+    )
+    sleep = Sleep(app, 1)  # type: ignore[arg-type]
+    monkeypatch.setattr(sleep, "_keepers", lambda: keepers)
+    assert not asyncio.run(sleep._take_leave("/a/socket"))
+    assert [one.watched for one in keepers] == [True, is_watched, False]

@@ -128,7 +128,7 @@ def test_every_setting_of_ours_is_one_of_jupyters(tmp_path: Path):
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     told = Instance("/jupyter/", tmp_path, "lab", ("box.test",), True, 0, 0, (), True, "conda-forge", None, 1)
-    given = Unit([listening], tmp_path, tmp_path, None, "", 0.0, None, None)
+    given = Unit([listening], tmp_path, tmp_path, None, "", 0.0, None, None, ())
     pins = config.pinned(told, given, b"key")
     listening.close()
     assert set(pins) <= set(serverapp.ServerApp.class_trait_names(config=True))
