@@ -1,8 +1,8 @@
 """A server that nobody uses ends. Its socket stays, and systemd starts it again with the next request.
 
 Kernels and terminals have keepers, which have the connections of pages too: all of that goes on. What only the server
-can do keeps it here, or a keeper wakes it: it connects to the socket when its kernel works or ends, or when the last
-page has gone and may not have saved what it had (:mod:`~jupyter_remote.keeper.waker`).
+can do keeps it here, or a keeper wakes it: it connects to the socket when its kernel works or ends, when the last
+page has gone and may not have saved what it had, or when a login ends (:mod:`~jupyter_remote.keeper.waker`).
 """
 
 from __future__ import annotations
