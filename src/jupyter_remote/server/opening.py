@@ -7,6 +7,7 @@ and asks for all of them at once, and shows that it opens.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -81,8 +82,14 @@ def scripts_ahead(settings: dict[str, Any], path: str) -> list[str]:
     places = settings.get(f"{name}_static_paths", ())
     if not places:
         return []
-    first = [file.name for place in places for file in Path(place).glob("main.*.js")]
-    return [f"{base}static/{name}/{script}?v={_version(script)}" for script in (*first, *SCRIPTS[template])]
+    scripts = (*_first_scripts(tuple(places)), *SCRIPTS[template])
+    return [f"{base}static/{name}/{script}?v={_version(script)}" for script in scripts]
+
+
+@functools.cache
+def _first_scripts(places: tuple[str, ...]) -> list[str]:
+    """Those that pages name themselves. Looked for once: whoever tries passwords gets a page each time."""
+    return [file.name for place in places for file in Path(place).glob("main.*.js")]
 
 
 def _version(script: str) -> str:
