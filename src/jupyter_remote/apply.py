@@ -104,7 +104,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
     before = _applied()
     outcome = Outcome()
     now: dict[str, str] = {}
-    was_active = systemd.running() and (systemd.is_active(paths.SERVICE) or systemd.sleeps(paths.SERVICE, paths.SOCKET))
+    was_active = systemd.running() and systemd.serves(paths.SERVICE, paths.SOCKET)
     try:
         with Transaction() as transaction:
             for path, text in files.items():

@@ -37,7 +37,7 @@ def run(settings: Settings) -> NoReturn:
             hint="sudo jupyter-remote run",
             code=EX_NOPERM,
         )
-    if systemd.running() and (systemd.is_active(paths.SERVICE) or systemd.sleeps(paths.SERVICE, paths.SOCKET)):
+    if systemd.running() and systemd.serves(paths.SERVICE, paths.SOCKET):
         die(
             "The service is running already.",
             # Also where it sleeps: its socket would start it beside this one.

@@ -31,6 +31,11 @@ def sleeps(service: str, socket: str) -> bool:
     return (ended or ends) and is_active(socket)
 
 
+def serves(service: str, socket: str) -> bool:
+    """Whether a service answers whoever comes: it runs, or sleeps."""
+    return is_active(service) or sleeps(service, socket)
+
+
 def is_masked(unit: str) -> bool:
     """Whether an administrator has made it impossible to start the unit."""
     return properties(unit, "LoadState")["LoadState"] == "masked"
