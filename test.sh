@@ -76,7 +76,7 @@ case $what in
             # named files or tests instead of all of them
             [ ! -e "${argument%%::*}" ] || tests=()
         done
-        # two at a time: booted systems mostly wait, and the smallest machine has two cores
-        run_pytest -n "${JUPYTER_REMOTE_TEST_WORKERS:-2}" --dist worksteal ${tests[@]+"${tests[@]}"} "$@"
+        # One more than there are cores: what boots and is installed also waits.
+        run_pytest -n "${JUPYTER_REMOTE_TEST_WORKERS:-$(($(nproc) + 1))}" --dist worksteal ${tests[@]+"${tests[@]}"} "$@"
         ;;
 esac

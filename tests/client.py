@@ -43,7 +43,9 @@ class _At(httpx.HTTPTransport):
     """Sends every request to one address, whatever the name in its URL."""
 
     def __init__(self, address: str, context: ssl.SSLContext) -> None:
-        super().__init__(verify=context)
+        # Apache ends a connection that has been quiet for 5 s, which is httpx's own time too: it would send on one
+        # that ends at this moment. Browsers send such a request again, httpx fails.
+        super().__init__(verify=context, limits=httpx.Limits(keepalive_expiry=2))
         self.address = address
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

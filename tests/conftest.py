@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from lab.box import Box, Person, sweep
 
-from tests import installed
+from tests import installed, progress
 from tests.client import Client
 
 
@@ -18,14 +19,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--suite", default=",".join(installed.SUITES), help="releases to test on, by codename (default: %(default)s)"
     )
+    parser.addoption("--every-release", action="store_true", help="run also those on each that otherwise share")
     parser.addoption("--no-build", action="store_true", help="take the packages in dist/ as they are")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    progress.register(session.config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "suite" in metafunc.fixturenames:
-        suites = metafunc.config.getoption("suite").split(",")
-        if metafunc.definition.get_closest_marker("one_release"):
+        test, options = metafunc.definition, metafunc.config.option
+        suites = options.suite.split(",")
+        if test.get_closest_marker("one_release"):
             suites = suites[-1:]
+        elif test.get_closest_marker("either_release") and not options.every_release:
+            # by the name: the same one each time, and each release gets its part
+            suites = [suites[crc32(test.name.encode()) % len(suites)]]
         metafunc.parametrize("suite", suites, scope="session")
 
 

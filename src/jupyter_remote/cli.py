@@ -154,8 +154,8 @@ def _add_config(config: argparse.ArgumentParser) -> None:
 
     show = add("show", _config_show, "every setting with its value and meaning")
     show.add_argument("--json", action="store_true", help="for programs")
-    get = add("get", _config_get, "the value of one setting")
-    get.add_argument("key")
+    get = add("get", _config_get, "the value of a setting, or of several, a line each")
+    get.add_argument("keys", nargs="+", metavar="KEY")
     setting = add("set", _config_set, "change settings, apply them, and take them back if they do not work")
     setting.add_argument("pairs", nargs="+", metavar="KEY VALUE")
     unset = add("unset", _config_unset, "back to the default, applied like a change")
@@ -318,8 +318,10 @@ def _config_show(arguments: argparse.Namespace) -> int:
 
 
 def _config_get(arguments: argparse.Namespace) -> int:
-    name = settings.key(arguments.key).name
-    print(configfile.as_text(configure.current().get(name)))
+    names = [settings.key(name).name for name in arguments.keys]
+    current = configure.current()
+    for name in names:
+        print(configfile.as_text(current.get(name)))
     return 0
 
 

@@ -101,6 +101,7 @@ def is_complete(text: str) -> bool:
     return len(found) > 200 and found == list(range(len(found)))
 
 
+@pytest.mark.either_release
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 def test_a_tab_goes_on_while_everything_below_it_is_replaced(browser: Browser, box: Box, alice: Person, front_end: str):
     make_notebook(alice, PRINTS, "n + 1")

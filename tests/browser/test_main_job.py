@@ -43,6 +43,7 @@ def test_a_terminal_is_alices_shell(browser: Browser, alice: Person):
     assert alice.sh("cat whoami.txt").split() == ["alice", "/home/alice"]
 
 
+@pytest.mark.either_release
 def test_a_saved_notebook_is_on_alices_disk(browser: Browser, box: Box, alice: Person):
     browser.login(PASSWORD)
     browser.new_notebook()

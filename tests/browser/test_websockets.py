@@ -29,6 +29,7 @@ def extensions(answer: dict[str, Any]) -> str:
     return {name.lower(): value for name, value in answer["headers"].items()}.get("sec-websocket-extensions", "")
 
 
+@pytest.mark.either_release
 def test_what_a_kernel_prints_comes_compressed_and_whole(browser: Browser):
     answers = listen(browser)
     browser.login(PASSWORD, "lab")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from lab.box import NONINTERACTIVE, Box
 
 from jupyter_remote.run import run
@@ -18,6 +19,7 @@ def passwords_in_debconf(box: Box) -> str:
     return box.sh("sed -n '/^Name: jupyter-remote.password/,/^$/{/^Value: ./p}' /var/cache/debconf/passwords.dat")
 
 
+@pytest.mark.either_release
 def test_preseeded_passwords_that_differ_stop_the_installation_until_one_is_given(fresh_box: Box, deb: Path) -> None:
     differing = {
         "jupyter-remote/user": OWNER,
@@ -38,6 +40,7 @@ def test_preseeded_passwords_that_differ_stop_the_installation_until_one_is_give
     assert passwords_in_debconf(fresh_box) == ""
 
 
+@pytest.mark.either_release
 def test_a_failed_installation_asks_for_the_password_again(fresh_box: Box, deb: Path) -> None:
     wrong = {"jupyter-remote/user": OWNER, "jupyter-remote/password": "typed", "jupyter-remote/base-url": "no slash"}
     assert fresh_box.try_install(deb, wrong).returncode != 0
@@ -47,6 +50,7 @@ def test_a_failed_installation_asks_for_the_password_again(fresh_box: Box, deb: 
     assert fresh_box.read(HASH).startswith("argon2:")
 
 
+@pytest.mark.either_release
 def test_a_hash_can_be_preseeded_instead_of_a_password(fresh_box: Box, deb: Path) -> None:
     ready = "sha1:1b6d43c5d2a1:5e9dd9a1dc4b6dbf0a9d2f3c5a3f8f6c9d1e2b3a"
     fresh_box.install(deb, {"jupyter-remote/user": OWNER, "jupyter-remote/password-hash": ready})
@@ -54,6 +58,7 @@ def test_a_hash_can_be_preseeded_instead_of_a_password(fresh_box: Box, deb: Path
     assert passwords_in_debconf(fresh_box) == ""
 
 
+@pytest.mark.either_release
 def test_an_apache_that_is_configured_after_us_still_serves(fresh_box: Box, deb: Path) -> None:
     depends = run("dpkg-deb", "--field", deb, "Depends").stdout
     needed = " ".join(word.split(" ")[0] for word in depends.strip().split(", "))
@@ -71,6 +76,7 @@ def test_an_apache_that_is_configured_after_us_still_serves(fresh_box: Box, deb:
     assert "version" in fresh_box.sh("curl -skf https://localhost/jupyter/api")
 
 
+@pytest.mark.either_release
 def test_an_apache_that_comes_later_serves(fresh_box: Box, deb: Path) -> None:
     fresh_box.preseed(ANSWERS)
     fresh_box.sh(
@@ -82,6 +88,7 @@ def test_an_apache_that_comes_later_serves(fresh_box: Box, deb: Path) -> None:
     assert "version" in fresh_box.sh("curl -skf https://localhost/jupyter/api")
 
 
+@pytest.mark.either_release
 def test_an_apache_that_was_purged_and_comes_again_serves(box: Box) -> None:
     box.sh("apt-get -qq purge --yes apache2 && apt-get -qq update", env=NONINTERACTIVE)
     assert box.is_active("jupyter-remote.service")

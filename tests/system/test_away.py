@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import httpx
+import pytest
 from lab.box import Box
 
 from tests.client import Client, wait_until
@@ -15,6 +16,7 @@ MakeClient = Callable[..., Client]
 SERVER_JSON = "/var/lib/jupyter-remote/rendered/server.json"
 
 
+@pytest.mark.either_release
 def test_a_page_of_ours_says_why_there_is_no_jupyter_and_goes_when_there_is(box: Box, client: MakeClient):
     visitor = client(box).login(PASSWORD)
 

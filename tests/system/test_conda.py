@@ -60,6 +60,7 @@ def leaves_nothing(box: Box) -> bool:
 # --- what it is for --------------------------------------------------------------------------------
 
 
+@pytest.mark.either_release
 def test_one_command_and_a_cell_runs_in_conda(box: Box, channel: Served, client: MakeClient, alice: Person):
     done = install(alice, channel, "activate-demo demo-data=1.0")
     assert done.returncode == 0, done.stderr
@@ -80,6 +81,7 @@ def test_one_command_and_a_cell_runs_in_conda(box: Box, channel: Served, client:
     assert kernel.result(running).error == "KeyboardInterrupt: "
 
 
+@pytest.mark.either_release
 def test_packages_that_are_installed_in_a_cell_are_the_kernels_and_survive_an_upgrade(
     box: Box, deb: Path, channel: Served, client: MakeClient, alice: Person
 ):
@@ -106,6 +108,7 @@ def test_root_installs_it_for_the_owner(box: Box, channel: Served, alice: Person
     )
 
 
+@pytest.mark.either_release
 def test_an_answer_to_debconf_installs_it_in_the_background(fresh_box: Box, deb: Path):
     channel = served.set_up(fresh_box)
     # A mirror is set before the package comes, as cloud-init does it.

@@ -65,6 +65,7 @@ def job(box: Box) -> str:
     ).stdout
 
 
+@pytest.mark.either_release
 def test_a_trusted_certificate_comes_is_renewed_and_goes_by_itself(authority: Authority) -> None:
     box = authority.box
     before = set(box.files("/etc/apache2", "/var/log/apache2"))
@@ -260,6 +261,7 @@ def test_the_own_authority_can_be_fetched_and_recognised(box: Box) -> None:
     assert "strict-transport-security" not in box.sh("curl -skI https://localhost/jupyter/api").lower()
 
 
+@pytest.mark.either_release
 def test_without_tls_only_this_machine_may_come_in(box: Box) -> None:
     box.sh("jupyter-remote config set tls.mode none")
     assert "version" in box.sh("curl -sf http://localhost/jupyter/api")

@@ -146,6 +146,7 @@ def keepers(box: Box) -> list[int]:
     return [process.pid for process in box.processes() if "jupyter_remote.keeper" in process.argv]
 
 
+@pytest.mark.either_release
 def test_a_cell_runs_on_whatever_happens_to_the_server(box: Box, deb: Path, client: MakeClient):
     visitor = client(box).login(PASSWORD)
     tab, waiting = Tab(visitor, "a.ipynb"), Tab(visitor, "b.ipynb")

@@ -47,6 +47,7 @@ def test_the_first_notebook_runs_offline_in_an_environment_of_the_owners_own(box
     assert told[2] in kernel.execute("%pip --version").text
 
 
+@pytest.mark.either_release
 def test_without_a_password_it_is_locked_and_a_link_opens_it(ready_box: Box, deb: Path, client: MakeClient):
     said = ready_box.install(deb)
     assert "jupyter-remote url" in said
@@ -65,6 +66,7 @@ def ask(box: Box, deb: Path, frontend: str) -> Terminal:
     return box.terminal(f"apt-get install --yes {box.put(deb)}", env={"DEBIAN_FRONTEND": frontend})
 
 
+@pytest.mark.either_release
 @pytest.mark.parametrize("frontend", ["dialog", "teletype", "readline"])
 def test_a_person_answers_two_questions(ready_box: Box, deb: Path, client: MakeClient, frontend: str, tmp_path: Path):
     if frontend == "readline":
@@ -108,6 +110,7 @@ def test_two_passwords_that_differ_are_asked_again(ready_box: Box, deb: Path, cl
     assert client(ready_box).try_login("second")
 
 
+@pytest.mark.either_release
 def test_two_people_on_the_machine_are_a_question(fresh_box: Box, deb: Path, client: MakeClient):
     with ask(fresh_box, deb, "dialog") as terminal:
         terminal.expect("Owner of this Jupyter:", timeout=600)
@@ -126,6 +129,7 @@ def test_an_existing_website_answers_byte_for_byte_as_before(website: Website, d
     assert website.answers() == before
 
 
+@pytest.mark.either_release
 def test_a_container_without_systemd_installs_and_serves_in_the_foreground(container: Container, deb: Path):
     container.install(deb, ANSWERS)
     assert container.attempt("systemctl is-system-running").stdout.strip() == "offline"
@@ -223,6 +227,7 @@ def test_the_address_without_the_slash_leads_on(box: Box, client: MakeClient):
 # --- always there ------------------------------------------------------------------------------------
 
 
+@pytest.mark.either_release
 def test_it_is_ready_when_systemctl_restart_returns(box: Box):
     for _ in range(3):
         # the socket of the server itself, and one try
@@ -245,6 +250,7 @@ def test_a_request_during_a_restart_waits_instead_of_failing(box: Box, client: M
     assert set(codes) == {200}
 
 
+@pytest.mark.either_release
 def test_it_comes_back_after_a_crash_and_a_login_is_kept(box: Box, client: MakeClient):
     visitor = client(box).login(PASSWORD)
     before = box.sh("systemctl show -P MainPID jupyter-remote.service")
@@ -273,6 +279,7 @@ def test_a_reboot_brings_everything_back(box: Box, client: MakeClient):
     assert visitor.start_kernel().execute("5 * 5").value == "25"
 
 
+@pytest.mark.either_release
 def test_the_certificate_is_for_this_machine_and_one_file_makes_it_trusted(box: Box):
     authority = box.path("/var/lib/jupyter-remote/ca.crt")
     where = ("--resolve", f"{box.hostname}:443:{box.ip}", f"{box.url}/api")

@@ -42,6 +42,7 @@ def make_shop(box: Box, *, https: bool) -> list[str]:
     ]
 
 
+@pytest.mark.either_release
 @pytest.mark.parametrize("https", [False, True], ids=["plain", "https"])
 def test_an_existing_site_answers_byte_for_byte_as_before(fresh_box: Box, deb: Path, https: bool) -> None:
     questions = make_shop(fresh_box, https=https)
@@ -54,6 +55,7 @@ def test_an_existing_site_answers_byte_for_byte_as_before(fresh_box: Box, deb: P
     assert [fresh_box.sh(question) for question in questions] == before
 
 
+@pytest.mark.either_release
 def test_an_https_vhost_that_is_there_is_used_and_gets_no_rival(fresh_box: Box, deb: Path) -> None:
     make_shop(fresh_box, https=True)
     fresh_box.install(deb, ANSWERS)

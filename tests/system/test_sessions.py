@@ -36,6 +36,7 @@ def is_closed(channel: websocket.WebSocket) -> bool:
     return True
 
 
+@pytest.mark.either_release
 def test_browsers_are_listed_and_thrown_out_with_all_that_they_have_open(box: Box, client: MakeClient) -> None:
     alice, bob = box.as_user("alice"), box.as_user("bob")
     mine, lost, third = (client(box) for _ in range(3))

@@ -131,6 +131,7 @@ SMUGGLED = [
 ]
 
 
+@pytest.mark.either_release
 def test_no_request_hides_in_another(box: Box):
     def arrived() -> list[str]:
         return [line for line in log(box).splitlines() if "smuggled" in line or "203.0.113.99" in line]

@@ -110,6 +110,7 @@ def piece_of(number: int, piece: bytes) -> dict[str, object]:
 # -- down ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.either_release
 @pytest.mark.parametrize("http", HTTP)
 def test_a_big_file_comes_complete_and_takes_no_memory(box: Box, big: Path, token: str, http: str):
     curl(box, token, "big.bin", f"{http} -r 0-9999999", "> /dev/null")
@@ -120,6 +121,7 @@ def test_a_big_file_comes_complete_and_takes_no_memory(box: Box, big: Path, toke
     assert memory.most() < 30 * MIB
 
 
+@pytest.mark.either_release
 @pytest.mark.parametrize("http", HTTP)
 def test_browsers_that_take_their_time_or_give_up_cost_nothing(box: Box, big: Path, token: str, http: str):
     curl(box, token, "big.bin", f"{http} -r 0-9999999", "> /dev/null")
@@ -131,6 +133,7 @@ def test_browsers_that_take_their_time_or_give_up_cost_nothing(box: Box, big: Pa
     wait_until(lambda: not open_files(box), lambda: f"still open: {open_files(box)}")
 
 
+@pytest.mark.either_release
 def test_a_download_goes_on_after_a_restart_of_the_server(box: Box, big: Path, client: MakeClient):
     visitor = client(box).login(PASSWORD)
     received = bytearray()
@@ -160,6 +163,7 @@ def test_a_download_goes_on_after_a_restart_of_the_server(box: Box, big: Path, c
     assert (answer.status_code, answer.content) == (200, b"x" * MIB)
 
 
+@pytest.mark.either_release
 @pytest.mark.parametrize("http", HTTP)
 def test_a_file_that_becomes_shorter_is_no_complete_download(box: Box, big: Path, token: str, http: str):
     end = "> /tmp/received & sleep 1; truncate -s 400M /home/alice/big.bin; wait %1; echo ended $?"
@@ -167,6 +171,7 @@ def test_a_file_that_becomes_shorter_is_no_complete_download(box: Box, big: Path
     assert curl(box, token, "big.bin", f"{http} --limit-rate 100M", end) in ("ended 18", "ended 92")
 
 
+@pytest.mark.either_release
 def test_text_comes_as_it_is_so_that_the_rest_can_be_fetched(box: Box, alice: Person, client: MakeClient):
     box.write("/home/alice/text.txt", "word " * 100_000, owner="alice")
     visitor = client(box).login(PASSWORD)
@@ -179,6 +184,7 @@ def test_text_comes_as_it_is_so_that_the_rest_can_be_fetched(box: Box, alice: Pe
     assert visitor.get("files/text.txt", headers={**REFERER, "If-None-Match": whole.headers["etag"]}).status_code == 304
 
 
+@pytest.mark.either_release
 def test_names_of_all_kinds_come_through_apache(box: Box, client: MakeClient):
     visitor = client(box).login(PASSWORD)
     for name in NAMES:
@@ -212,6 +218,7 @@ def test_strangers_directories_and_hidden_files_get_nothing(box: Box, big: Path,
 # -- up --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.either_release
 def test_a_big_upload_takes_no_memory_and_is_there_at_its_end(box: Box, alice: Person, client: MakeClient):
     visitor = client(box).login(PASSWORD)
     box.write("/home/alice/up.bin", "the good one", owner="alice")
@@ -228,6 +235,7 @@ def test_a_big_upload_takes_no_memory_and_is_there_at_its_end(box: Box, alice: P
     assert old.stat().st_uid == box.path("/home/alice").stat().st_uid
 
 
+@pytest.mark.either_release
 def test_a_connection_that_breaks_in_the_midst_leaves_the_old_file(box: Box, alice: Person, client: MakeClient):
     visitor = client(box).login(PASSWORD)
     box.write("/home/alice/up.bin", "the good one", owner="alice")
@@ -290,6 +298,7 @@ def test_an_upload_writes_what_the_owner_may_write_and_nothing_else(box: Box, al
     assert alice.sh("ls -A data").split() == ["given", "read-only"]
 
 
+@pytest.mark.either_release
 def test_a_full_disk_leaves_the_old_file(box: Box, alice: Person, client: MakeClient):
     box.sh("mkdir /home/alice/small && mount -t tmpfs -o size=4m,mode=777 tmpfs /home/alice/small")
     box.sh("systemctl restart jupyter-remote")
@@ -307,6 +316,7 @@ def test_a_full_disk_leaves_the_old_file(box: Box, alice: Person, client: MakeCl
     assert int(box.sh("df --output=used /home/alice/small").split()[-1]) < 100
 
 
+@pytest.mark.either_release
 def test_a_notebook_is_saved_in_one_request_that_may_be_large(box: Box, alice: Person, client: MakeClient):
     visitor = client(box).login(PASSWORD)
     output = {"output_type": "stream", "name": "stdout", "text": "x" * (64 * MIB)}

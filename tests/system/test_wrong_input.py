@@ -43,6 +43,7 @@ _WRONG = [
 _RIGHT = {"base-url": "/jupyter", "tls": "self-signed", "server-name": "", "certificate": "", "key": ""}
 
 
+@pytest.mark.either_release
 def test_a_wrong_answer_stops_the_installation_with_a_message(fresh_box: Box, deb: Path) -> None:
     """One box, one mistake after the other; in the end the right answers."""
 
@@ -80,6 +81,7 @@ def test_an_owner_without_a_home_is_refused(fresh_box: Box, deb: Path) -> None:
     assert "cannot write to their own home" in done.stdout
 
 
+@pytest.mark.either_release
 def test_without_an_owner_nothing_runs_and_one_command_mends_it(fresh_box: Box, deb: Path) -> None:
     said = fresh_box.install(deb, {"jupyter-remote/password": "x y z"})  # alice or bob? nobody says
     assert "sudo jupyter-remote config set user NAME" in said
@@ -89,6 +91,7 @@ def test_without_an_owner_nothing_runs_and_one_command_mends_it(fresh_box: Box, 
     assert "version" in fresh_box.sh("curl -skf https://localhost/jupyter/api")
 
 
+@pytest.mark.either_release
 def test_a_full_disk_during_installation_is_told_and_one_command_mends_it(fresh_box: Box, deb: Path) -> None:
     fresh_box.sh("mkdir -p /var/lib/jupyter-remote && mount -t tmpfs -o size=64k tmpfs /var/lib/jupyter-remote")
     fresh_box.sh("head -c 60k /dev/zero > /var/lib/jupyter-remote/ballast")
@@ -105,6 +108,7 @@ def test_a_full_disk_during_installation_is_told_and_one_command_mends_it(fresh_
 # --- Apache in trouble -------------------------------------------------------------------------------
 
 
+@pytest.mark.either_release
 def test_an_apache_that_was_broken_before_is_named_with_file_and_line(fresh_box: Box, deb: Path) -> None:
     fresh_box.write(
         "/etc/apache2/sites-available/shop.conf",
@@ -120,6 +124,7 @@ def test_an_apache_that_was_broken_before_is_named_with_file_and_line(fresh_box:
     assert "version" in fresh_box.sh("curl -skf https://localhost/jupyter/api")
 
 
+@pytest.mark.either_release
 def test_an_apache_that_does_not_run_is_told_with_its_cure(fresh_box: Box, deb: Path) -> None:
     fresh_box.sh("systemctl stop apache2")
     assert "Apache is stopped" in fresh_box.install(deb, ANSWERS)
