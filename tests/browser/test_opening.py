@@ -14,6 +14,7 @@ from jupyter_remote.server.opening import ANSWERS, MORE_ANSWERS, SCRIPTS
 from tests import opening
 from tests.browser.browser import Browser
 from tests.browser.test_kernels import make_notebook
+from tests.client import PATIENCE, wait_until
 from tests.installed import OWNER, PASSWORD
 
 
@@ -145,3 +146,18 @@ def test_while_the_password_is_typed_the_browser_fetches_what_comes_then(browser
     browser.page.locator(".jp-Launcher, .jp-DirListing-content").first.wait_for()
     assert any("/api/kernelspecs" in url for url in fetched)
     assert [url for url in fetched if re.search(r"/static/(lab|notebook)/main\.|_core\.", url)] == []
+
+
+@pytest.mark.one_release
+def test_what_a_page_asks_for_every_ten_seconds_is_sent_when_it_has_changed(browser: Browser, box: Box):
+    browser.login(PASSWORD)
+    browser.wait_for_lab()
+
+    def polls() -> Counter[tuple[str, str]]:
+        """How often each list was answered with which status, by Apache's log."""
+        log = box.sh("cat /var/log/apache2/jupyter-remote-access.log")
+        return Counter(re.findall(r'"GET /jupyter/api/(\w+)[?]?\S* HTTP\S+" (\d+) ', log))
+
+    wait_until(lambda: all(polls()[name, "304"] > 2 for name in ("contents", "kernels", "sessions")), polls().__str__)
+    box.as_user(OWNER).sh("touch from-elsewhere.txt")
+    expect(browser.page.get_by_text("from-elsewhere.txt")).to_be_visible(timeout=PATIENCE * 1000)

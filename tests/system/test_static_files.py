@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
+import httpx
 import pytest
-from lab.box import Box
+from lab.box import Box, Person
 
-from tests.client import Client
+from tests.client import Client, wait_until
 from tests.installed import PASSWORD
 
 MakeClient = Callable[..., Client]
@@ -73,3 +75,49 @@ def test_answers_of_the_server_are_compressed_too(box: Box, client: MakeClient):
     assert settings.num_bytes_downloaded * 4 < len(settings.content)
     page = visitor.get("lab", headers={"Accept-Encoding": "gzip"})
     assert page.headers["content-encoding"] == "gzip"
+
+
+@pytest.mark.one_release
+def test_an_extension_of_the_owners_is_compressed_when_it_appears(box: Box, client: MakeClient, alice: Person):
+    visitor = client(box).login(PASSWORD)
+    place = "/home/alice/.local/share/jupyter/labextensions"
+    name = "@demo/big/static/remoteEntry.0123456789abcdef0123.js"
+    copies = "/var/lib/jupyter-remote/users/alice/compressed"
+    words = "".join(f"export const n{i} = {i * i};\n" for i in range(20_000))
+
+    def install(text: str) -> None:
+        box.write(f"{place}/{name}", text)
+        built = {"load": name.partition("big/")[2], "extension": "./extension"}
+        about = {"name": "@demo/big", "version": "1.0.0", "jupyterlab": {"_build": built}}
+        box.write(f"{place}/@demo/big/package.json", json.dumps(about))
+        box.sh("chown -R alice: /home/alice/.local")
+
+    def get(encoding: str) -> httpx.Response:
+        return visitor.get(f"lab/extensions/{name}", headers={"Accept-Encoding": encoding})
+
+    def is_compressed(answer: httpx.Response) -> bool:
+        return answer.headers.get("content-encoding") == "br"
+
+    install(words)
+    assert get("identity").text == words
+    wait_until(lambda: is_compressed(get("br")), "it is not compressed")
+    answer = get("gzip, deflate, br, zstd")
+    assert answer.num_bytes_downloaded < len(words) / 6
+    assert answer.headers["content-type"] == get("identity").headers["content-type"]
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.headers["vary"] == "Accept-Encoding"
+    fetch = f"curl -skf -H 'Accept-Encoding: br' https://localhost/jupyter/lab/extensions/{name}"
+    assert box.sh(f"{fetch} | brotli --decompress") == words.strip()
+    assert not is_compressed(get("gzip"))
+    assert not is_compressed(get("br;q=0, gzip"))
+    assert get("identity").text == words
+
+    # Another version under the same name: never the old one, and compressed in its turn.
+    install(words.upper())
+    assert get("identity").text == words.upper()
+    assert not is_compressed(get("br"))
+    wait_until(lambda: is_compressed(get("br")), "it is not compressed")
+
+    before = alice.sh(f"ls {copies}").split()
+    box.sh(f"rm -r {place}/@demo")
+    wait_until(lambda: len(alice.sh(f"ls {copies}").split()) < len(before), "the copy of what has gone is still there")

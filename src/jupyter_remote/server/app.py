@@ -17,7 +17,20 @@ from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 
 from ..run import ASLEEP, EX_ASLEEP
-from . import config, exporters, instance, login, logins, opening, pages, runs, secondfactor, sessions, upstream
+from . import (
+    compressed,
+    config,
+    exporters,
+    instance,
+    login,
+    logins,
+    opening,
+    pages,
+    runs,
+    secondfactor,
+    sessions,
+    upstream,
+)
 from .door import LOCAL_PROXIES, Door
 from .environment import VERSION, DefaultEnvironment
 from .identity import Owner, read_hash
@@ -56,6 +69,8 @@ class JupyterRemote(ServerApp):
         self._watching: asyncio.Task[None] | None = None
         self._burying: asyncio.Task[None] | None = None
         self._resting: asyncio.Task[None] | None = None
+        self._compressed: compressed.Compressed | None = None
+        self._compressing: asyncio.Task[None] | None = None
         #: this is the end because nobody uses the server
         self.falls_asleep = False
         self._hanging_up: set[asyncio.Task[None]] = set()
@@ -114,6 +129,16 @@ class JupyterRemote(ServerApp):
         """Extensions bring their pages; those open early."""
         super().load_server_extensions()
         opening.open_early(self.web_app.settings)
+        for lab in self.extension_manager.extension_apps.get("jupyterlab", ()):
+            self._compress(lab)
+
+    def _compress(self, lab: Any) -> None:
+        """Send extensions' files compressed, in place of JupyterLab's own handler, which has the same arguments."""
+        places = [os.path.abspath(path) for path in (*lab.extra_labextensions_path, *lab.labextensions_path)]  # noqa: PTH100
+        self._compressed = compressed.Compressed(self.unit.state / "compressed", places, self.log)
+        where = url_path_join(re.escape(self.base_url), lab.labextensions_url, "(.*)")
+        how = {"path": places, "no_cache_paths": [] if lab.cache_files else ["/"], "follow_dir_symlinks": True}
+        upstream.add_first(self.web_app, where, compressed.Extensions, {"compressed": self._compressed, **how})
 
     def notebook_of(self, kernel_id: str) -> str | None:
         """The path of the notebook that a kernel runs; None when it has none."""
@@ -150,6 +175,7 @@ class JupyterRemote(ServerApp):
         self.watcher = Watcher(self.kernel_spec_manager.get_all_specs, self.door.has_websockets, self.event_logger)
         self._watching = loop.create_task(self.watcher.run())
         self._burying = loop.create_task(self._bury())
+        self._compressing = loop.create_task(self._compressed.run()) if self._compressed else None
         self._resting = loop.create_task(Sleep(self, self.told.idle_stop).run())
         passes = self.owner.logins
         passes.on_end = self._hang_up
@@ -215,7 +241,7 @@ class JupyterRemote(ServerApp):
 
     async def _leave(self) -> None:
         self._notifier.stopping(ASLEEP if self.falls_asleep else "Answering the last requests")
-        for task in (self._watching, self._resting):
+        for task in (self._watching, self._resting, self._compressing):
             if task is not None:
                 task.cancel()
         left = await self.door.close(self.http_server, PATIENCE)

@@ -21,6 +21,7 @@ from tornado import httputil, iostream
 from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
+from tornado.web import Application, RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from . import late
@@ -172,6 +173,13 @@ def begin_culling(terminals: TerminalManager) -> None:
     terminals._initialize_culler()
 
 
+def add_first(application: Application, pattern: str, handler: type[RequestHandler], arguments: dict[str, Any]) -> None:
+    """Have *handler* answer before those that were there already; ``add_handlers`` has it answer after them."""
+    application.add_handlers(".*$", [(pattern, handler, arguments)])
+    rules = application.default_router.rules
+    rules.insert(0, rules.pop(-2))
+
+
 class StaticFiles(FileFindHandler):
     """Static files of several applications.
 
@@ -183,11 +191,13 @@ class StaticFiles(FileFindHandler):
 
     @classmethod
     def get_absolute_path(cls, roots: Any, path: str) -> str:
-        found = cls._static_paths.get((roots, path), "")
+        # A list where a page is written, a tuple where a file is sent.
+        key = (tuple(roots), path)
+        found = cls._static_paths.get(key, "")
         if not found:
             FileFindHandler._static_paths.pop(path, None)
             found = FileFindHandler.get_absolute_path(roots, path)
             FileFindHandler._static_paths.pop(path, None)
             if found:
-                cls._static_paths[(roots, path)] = found
+                cls._static_paths[key] = found
         return found

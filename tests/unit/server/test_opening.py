@@ -87,6 +87,14 @@ def test_what_a_browser_still_has_is_not_sent_again(shared: Running):
             assert again.status_code == 304 or place == "api/contents?content=1&hash=0", place
 
 
+def test_what_is_not_there_is_said_on_a_page(shared: Running):
+    with shared.owner() as owner:
+        for path in ("nothing/here", "tree/nothing", "static/nothing"):
+            answer = owner.get(path)
+            assert answer.status_code == 404, path
+            assert "404 : Not Found" in answer.text, path
+
+
 def test_the_servers_pages_open_early(shared: Running):
     with shared.owner() as owner:
         for path, name in (("lab", "lab/index.html"), ("tree", "notebook/tree.html")):

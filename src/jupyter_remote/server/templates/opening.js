@@ -23,6 +23,17 @@
   // The same for each of JupyterLab's requests, which have the time in them.
   const address = url => `${url.pathname}${url.search.replace(/[?&]\d{13}$/, "")}`;
 
+  // Pages ask for these every ten seconds, so that a file or a kernel of elsewhere is seen: the list of a directory and
+  // what runs. They forbid their browser to remember, and get all of it each time, changed or not. (With a type it is
+  // the content of a file: that is left to nobody's disk.)
+  const remembered = resource => {
+    const url = new URL(resource.url);
+    const isList = /\/api\/(kernels|sessions|terminals|kernelspecs|contents)(\/|$)/.test(url.pathname);
+    return isList && !url.searchParams.has("type")
+      ? new Request(new Request(address(url), resource), { cache: "no-cache" })
+      : resource;
+  };
+
   const persist = async (resource, options) => {
     for (const milliseconds of isOpen() ? [300] : [300, 1000, 3000]) {
       try {
@@ -77,7 +88,7 @@
     } catch {
       // then as if it had not been asked for
     }
-    return persist(resource, options);
+    return persist(resource instanceof Request ? remembered(resource) : resource, options);
   };
 
   // From then on somebody works with the page, and wants to know what is.
