@@ -133,7 +133,8 @@ def test_what_is_changed_while_a_page_opens_is_not_answered_from_before(browser:
 def test_while_the_password_is_typed_the_browser_fetches_what_comes_then(browser: Browser, path: str):
     browser.open(path)
     links = "document.querySelectorAll('link[rel=prefetch]').length"
-    browser.page.wait_for_function(f"{links} && performance.getEntriesByType('resource').length >= {links}")
+    # A function: the page's policy forbids to evaluate a text, and Playwright does that each time it looks again.
+    browser.page.wait_for_function(f"() => {links} && performance.getEntriesByType('resource').length >= {links}")
     fetched: list[str] = []
     session = browser.context.new_cdp_session(browser.page)
     session.send("Network.enable")
