@@ -97,7 +97,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
         die(taken.what, hint=taken.hint, code=EX_UNAVAILABLE)
     for directory in (paths.STATE_DIR, paths.SYSTEM_UNITS):
         checks.space_for(directory)
-    here = _surroundings(settings)
+    here = surroundings(settings)
     files = render.render(settings, owner, here)
     pair = _certificate(settings, here)
 
@@ -174,7 +174,7 @@ def _certificate(settings: Settings, here: Machine) -> tls.Pair | None:
     return pair
 
 
-def _surroundings(settings: Settings) -> Machine:
+def surroundings(settings: Settings) -> Machine:
     """This machine, and where the certificate comes from: it depends on what else is on it."""
     here = replace(machine.this(), apache_group=_apache_group())
     config = apache.directives() if apache.installed() and not apache.configtest() else []
@@ -335,7 +335,7 @@ def _reload_apache(*, directly: bool = False) -> None:
 
 def modules_to_enable(settings: Settings) -> list[str]:
     """The Apache modules that are needed, off, and safe to switch on."""
-    return _missing_modules(settings, _surroundings(settings), [])
+    return _missing_modules(settings, surroundings(settings), [])
 
 
 def _needed_modules(settings: Settings, here: Machine) -> list[str]:
@@ -536,7 +536,7 @@ def renew(settings: Settings) -> list[str]:
     )
     done: list[str] = []
     while True:
-        here = _surroundings(settings)
+        here = surroundings(settings)
         if here.asks_authority:
             # Whatever makes Apache want the next one at once (MDRenewWindow): not one authority would stand that.
             if not acme.is_younger(settings.server_name, _OFTEN_ENOUGH):
@@ -561,7 +561,7 @@ def _places(settings: Settings) -> list[Path]:
 
 def lacks_certificate(settings: Settings) -> bool:
     """Whether Apache is getting a certificate that it does not have: a first one, or one from a new authority."""
-    here = _surroundings(settings)
+    here = surroundings(settings)
     return here.asks_authority and (here.asks_anew or not acme.certificate(settings.server_name))
 
 

@@ -29,6 +29,7 @@ from . import (
     tokens,
 )
 from .conda import command
+from .doctor import command as doctor
 from .run import (
     EX_CANTCREAT,
     EX_DATAERR,
@@ -46,6 +47,7 @@ from .settings import Scalar
 _EXAMPLES = """\
 examples:
   jupyter-remote status                        how things stand, and what needs attention
+  sudo jupyter-remote doctor                   why something does not work, and what mends it
   sudo jupyter-remote password                 set the password
   jupyter-remote url                           the address, with a link that logs in once
   jupyter-remote sessions                      which browsers are logged in
@@ -137,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     add("renew", _renew)
     add("unconfigure", _unconfigure)
     add("suggest-owner", _suggest_owner)
+    doctor.add_parser(commands)
     kernels.add_parser(commands)
     sessions.add_parser(commands)
     tokens.add_parser(commands)

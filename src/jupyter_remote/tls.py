@@ -13,9 +13,11 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import math
 import socket
 import ssl
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,6 +192,11 @@ def issuer(certificate: str) -> str:
 def expiry(certificate: str) -> str:
     """When a certificate ends, in openssl's words."""
     return run("openssl", "x509", "-noout", "-enddate", input=certificate).stdout.partition("=")[2].strip()
+
+
+def days_left(certificate: str) -> int:
+    """Whole days until a certificate ends; negative when it has."""
+    return math.floor((ssl.cert_time_to_seconds(expiry(certificate)) - time.time()) / 86400)
 
 
 def fingerprint(certificate: str) -> str:

@@ -61,6 +61,8 @@ def start(name: str, root: Path, network: str, console: Path, binds: dict[Path, 
         # this machine's systemd, if it has one, is asked for nothing
         "--register=no", "--keep-unit",
         "--console=pipe", "--kill-signal=SIGRTMIN+3", "--suppress-sync=yes", "--resolv-conf=off",
+        # A firewall of the box's own: its network is a namespace that nobody else is in.
+        "--capability=CAP_NET_ADMIN",
         "--timezone=off", "--link-journal=no", f"--network-namespace-path=/run/netns/{network}",
         *(f"--bind-ro={outside}:{inside}" for outside, inside in binds.items()),
     ]  # fmt: skip
