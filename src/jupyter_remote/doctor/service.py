@@ -17,9 +17,17 @@ from .patient import Patient
 
 _WHY_DOWN = "Nobody can work: pages wait for it, then say that there is no Jupyter."
 
-OWNER_WRONG = Trouble("owner-wrong", "{what}", "Kernels run as this person and save to this home.", "{hint}")
+OWNER_WRONG = Trouble(
+    "owner-wrong",
+    "The owner cannot have a Jupyter. {what}",
+    "Kernels run as this person and save to this home.",
+    "{hint}",
+)
 NOTEBOOK_DIR_WRONG = Trouble(
-    "notebook-dir-wrong", "{what}", "It is what the file browser shows and where notebooks are saved.", "{hint}"
+    "notebook-dir-wrong",
+    "The directory for notebooks cannot be used. {what}",
+    "It is what the file browser shows and where notebooks are saved.",
+    "{hint}",
 )
 NOT_APPLIED = Trouble(
     "not-applied",

@@ -141,7 +141,12 @@ CERTIFICATE_CHAIN = Trouble(
     "Set tls.certificate to the file with the whole chain (fullchain.pem)",
     may_wait=True,
 )
-CERTIFICATE_WAITS = Trouble("certificate-waits", "{what}", "Until then browsers warn.", "{hint}")
+CERTIFICATE_WAITS = Trouble(
+    "certificate-waits",
+    "The certificate that was asked for is not there. {what}",
+    "Until then browsers warn.",
+    "{hint}",
+)
 
 #: days
 _SOON = 14
