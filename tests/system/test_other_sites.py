@@ -102,6 +102,20 @@ def test_http2_is_spoken_on_our_vhost(box: Box) -> None:
 
 
 @pytest.mark.one_release
+def test_reloads_of_apache_leave_places_to_the_other_sites(box: Box, client: MakeClient):
+    """Each leaves a process with the websockets of before; Debian's Apache has sixteen places."""
+    box.sh("systemctl restart apache2")
+    visitor = client(box).login(PASSWORD)
+    tabs = []
+    for _ in range(18):
+        tabs.append(visitor.events())
+        box.sh("systemctl reload apache2; sleep 0.5")
+        assert "Apache2 Debian Default Page" in box.sh("curl --silent --fail --max-time 20 http://localhost/")
+    for tab in tabs:
+        tab.close()
+
+
+@pytest.mark.one_release
 def test_many_open_tabs_leave_threads_to_the_other_sites(box: Box, client: MakeClient):
     """Each websocket holds one of Apache's, and Debian has 150."""
     visitor = client(box).login(PASSWORD)

@@ -29,6 +29,8 @@ PAUSE, PATIENCE = 0.03, 5.0
 BEHIND = 32
 #: Bytes of records that are kept in memory too, so that a page that keeps up costs no reading.
 RECENT = 1 << 17
+#: Seconds after which a page connects again, which it does not notice.
+HOUR = 3600.0
 #: Sessions that are remembered after their page has gone.
 SESSIONS = 1000
 
@@ -218,6 +220,7 @@ class Connection:
             on_end=self._end,
             max_message=max_message,
             ping=ping,
+            most=HOUR,
             deflate=deflate,
         )
 

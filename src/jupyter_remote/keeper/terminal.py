@@ -33,6 +33,8 @@ CHUNK, WINDOW = 1 << 14, 1 << 17
 #: Bytes that a browser may be behind while the shell prints on, and seconds that the shell waits for
 #: browsers which take nothing.
 BEHIND, PATIENCE = 1 << 16, 2.0
+#: Seconds after which a browser connects again. It is reset then, and shown what was printed lately: not often.
+DAY = 86400.0
 #: Bytes that were typed and that nobody has read; what is typed then is dropped, as a full terminal does.
 TYPED = 1 << 20
 #: Rows and columns, until a browser says its own.
@@ -448,6 +450,7 @@ class Tab:
             on_end=lambda: terminal.detach(self),
             max_message=max_message,
             ping=ping,
+            most=DAY,
             deflate=deflate,
         )
 

@@ -23,6 +23,8 @@ _FINAL, _COMPRESSED, _UNKNOWN = 0x80, 0x40, 0x30
 
 #: Close codes: the end of this connection's purpose, going away, a protocol error, damaged, too big.
 NORMAL, GOING_AWAY, PROTOCOL_ERROR, DAMAGED, TOO_BIG = 1000, 1001, 1002, 1007, 1009
+#: Jupyter's clients connect again by themselves.
+SERVICE_RESTART = 1012
 
 #: Bytes that are compressed in one go; between two of them the others get their turn.
 PIECE = 1 << 16
@@ -43,6 +45,9 @@ class Websocket:
     :param on_end: called once, when the connection is gone.
     :param max_message: bytes of the longest message that is accepted.
     :param ping: seconds between pings; silence of three times as long ends the connection. 0: none.
+    :param most: seconds after which the browser has to connect again. A process of Apache's that is to end (at each
+        reload, thus every day) stays while it has one connection, and keeps one of Apache's few places: with as many of
+        them as there are places no site of the machine is answered any more (ServerLimit, 16).
     :param deflate: what was agreed on with the browser (:mod:`.wire`); None: nothing is compressed.
     """
 
@@ -57,6 +62,7 @@ class Websocket:
         on_end: Callable[[], None],
         max_message: int,
         ping: float,
+        most: float,
         deflate: dict[str, Any] | None = None,
     ) -> None:
         self._deflate = None if deflate is None else Deflate(deflate)
@@ -80,6 +86,7 @@ class Websocket:
         self._size = 0
         self._is_compressed = False
         self._heard = time.monotonic()
+        self._last = self._heard + most
         self._closing = self._ended = False
         loop.watch(file, self._ready)
         self._timer = loop.later(ping, self._tick) if ping else 0
@@ -274,6 +281,9 @@ class Websocket:
             return
         if time.monotonic() - self._heard > 3 * self._ping:
             self.end()
+            return
+        if time.monotonic() > self._last:
+            self.close(SERVICE_RESTART, "connect again")
             return
         self.send(PING, b"")
         self._timer = self._loop.later(self._ping, self._tick)

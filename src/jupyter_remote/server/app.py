@@ -185,6 +185,8 @@ class JupyterRemote(ServerApp):
             self._hang_up(ended)
         self._looking = PeriodicCallback(passes.look, logins.LOOK * 1000)
         self._looking.start()
+        self._renewing = PeriodicCallback(self.door.renew, 60_000)
+        self._renewing.start()
 
     @property
     def owner(self) -> Owner:

@@ -48,6 +48,8 @@ STRANGERS_BODY = 64 * 1024
 #: Browsers and robots ask for these at the root of the site. Here upstream's handler for them fails.
 NOT_HERE = ("favicon.ico", "robots.txt")
 
+#: Seconds after which a page opens a websocket again.
+HOUR = 3600.0
 #: What browsers say of a request that a page of another origin has caused.
 ELSEWHERE = ("cross-site", "same-site")
 
@@ -82,7 +84,8 @@ class Door(httputil.HTTPServerConnectionDelegate):
         self._has_to_wait = has_to_wait
         self._names = {*instance.server_names, "localhost"}
         self._visits: weakref.WeakKeyDictionary[HTTP1ServerConnection, _Visit] = weakref.WeakKeyDictionary()
-        self._websockets: weakref.WeakSet[WebSocketHandler] = weakref.WeakSet()
+        #: with the time at which each was opened
+        self._websockets: weakref.WeakKeyDictionary[WebSocketHandler, float] = weakref.WeakKeyDictionary()
         self._used = 0.0
         #: when somebody has asked last who is not logged in, on the clock of time.monotonic()
         self.knocked = 0.0
@@ -232,7 +235,13 @@ class Door(httputil.HTTPServerConnectionDelegate):
 
     def welcome(self, websocket: WebSocketHandler) -> None:
         """Remember a websocket, so that it can be closed in order."""
-        self._websockets.add(websocket)
+        self._websockets[websocket] = time.monotonic()
+
+    def renew(self) -> None:
+        """Have pages open those again that are an hour old: keeper/websocket.py says why."""
+        for websocket, opened in list(self._websockets.items()):
+            if time.monotonic() - opened > HOUR and upstream.is_connected(websocket):
+                websocket.close(1012, "Connect again")
 
     def hang_up(self, is_gone: Callable[[httputil.HTTPServerRequest], bool]) -> None:
         """Close websockets; those that were given to keepers are not here any more.

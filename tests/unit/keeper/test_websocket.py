@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import struct
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from jupyter_remote.keeper.websocket import (
     PING,
     PONG,
     PROTOCOL_ERROR,
+    SERVICE_RESTART,
     TEXT,
     TOO_BIG,
     Websocket,
@@ -42,7 +44,7 @@ def deflated(message: bytes) -> bytes:
 class Pair:
     """A connection: its end here, and the browser's. Neither waits for the other; :meth:`turn` lets both work."""
 
-    def __init__(self, deflate: dict[str, int | bool] | None) -> None:
+    def __init__(self, deflate: dict[str, int | bool] | None, ping: float = 0, most: float = 3600) -> None:
         ours, self.browser = socket.socketpair()
         # As little as a slow network takes.
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
@@ -57,7 +59,8 @@ class Pair:
             on_writable=lambda: None,
             on_end=lambda: None,
             max_message=MOST,
-            ping=0,
+            ping=ping,
+            most=most,
             deflate=deflate,
         )
         self._received = bytearray()
@@ -160,8 +163,8 @@ MakePair = Callable[..., Pair]
 def connect() -> Iterator[MakePair]:
     made: list[Pair] = []
 
-    def connect(*, window: int = 15, takeover: bool = True, agreed: bool = True) -> Pair:
-        made.append(Pair({"window": window, "takeover": takeover} if agreed else None))
+    def connect(*, window: int = 15, takeover: bool = True, agreed: bool = True, **times: float) -> Pair:
+        made.append(Pair({"window": window, "takeover": takeover} if agreed else None, **times))
         return made[-1]
 
     yield connect
@@ -287,3 +290,13 @@ def test_what_is_not_a_message_ends_the_connection(connect: MakePair, frames: li
         pair.send(first, payload)
     assert pair.code() == code
     assert pair.messages == []
+
+
+def test_a_connection_that_is_old_is_opened_again(connect: MakePair):
+    pair = connect(ping=0.05, most=0.3)
+    began = time.monotonic()
+    while (frame := pair.frame())[0] == FINAL | PING:
+        pass
+    assert frame[0] == FINAL | CLOSE
+    assert int.from_bytes(frame[1][:2]) == SERVICE_RESTART
+    assert time.monotonic() - began >= 0.3
