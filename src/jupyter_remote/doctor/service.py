@@ -34,6 +34,7 @@ NOT_APPLIED = Trouble(
     "Settings, or this machine's names, have changed and are not in use: {files}.",
     "The machine does not do what config.toml says.",
     mend="jupyter-remote apply",
+    may_wait=True,
 )
 SETTINGS_OPEN = Trouble(
     "settings-open",
@@ -125,6 +126,8 @@ def people(patient: Patient) -> Iterator[Found]:
 def files(patient: Patient) -> Iterator[Found]:
     """What lies in /etc/jupyter-remote and who may write it."""
     for path, right in ((paths.CONFIG_DIR, "755"), (paths.CONFIG, "644")):
+        if not path.exists():
+            continue  # nobody has installed it for anybody, which another check says
         info = path.stat()
         if info.st_uid or info.st_mode & 0o022:
             yield SETTINGS_OPEN(path=path, mode=_mode(info), owner=_who(info), right=right)

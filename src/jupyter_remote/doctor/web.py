@@ -196,15 +196,17 @@ def configuration(patient: Patient) -> Iterator[Found]:
 def doors(patient: Patient) -> Iterator[Found]:
     """Ports, from each address that others use, and what may stand before them."""
     port = 443 if patient.does_https else 80
-    addresses = patient.machine.addresses if patient.does_https else ("127.0.0.1",)
-    for address in addresses or ("127.0.0.1",):
+    addresses = (patient.machine.addresses if patient.does_https else ()) or ("127.0.0.1",)
+    closed = {}
+    for address in addresses:
         try:
             with closing(socket.create_connection((address, port), 5)):
                 pass
         except OSError as error:
-            reason = error.strerror or str(error)
-            yield PORT_CLOSED(port=port, address=address, reason=reason)
-            break
+            closed[address] = error.strerror or str(error)
+    # An administrator may have chosen some of them.
+    if len(closed) == len(addresses):
+        yield PORT_CLOSED(port=port, address=addresses[0], reason=closed[addresses[0]])
     if patient.is_root and patient.does_https:
         yield from _firewalls(port)
 

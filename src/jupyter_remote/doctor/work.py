@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -51,7 +52,7 @@ CONDA_NOT_IN_PATH = Trouble(
     "conda-not-in-path",
     "conda is in {prefix}, and terminals do not find it.",
     '`conda` says "command not found"; its environments are kernels all the same.',
-    "In a terminal of Jupyter: {prefix}/bin/conda init bash — and open another one",
+    "In a terminal of Jupyter: {prefix}/bin/conda init {shell} — and open another one",
     may_wait=True,
 )
 
@@ -95,7 +96,8 @@ def configuration(patient: Patient) -> Iterator[Found]:
             yield BROKEN_CONFIG(path=path, reason=error)
     for path in sorted(directory.glob("jupyter*_config.py")):
         try:
-            compile(path.read_text(), str(path), "exec")
+            with warnings.catch_warnings(action="ignore"):
+                compile(path.read_text(), str(path), "exec")
         except (OSError, ValueError, SyntaxError) as error:
             yield BROKEN_CONFIG(path=path, reason=error)
 
@@ -135,14 +137,15 @@ def kernels(patient: Patient) -> Iterator[Found]:
 def conda(patient: Patient) -> Iterator[Found]:
     """Whether a conda that is there is found."""
     owner = patient.owner
-    if not owner or not patient.is_root:
+    shell = Path(owner.shell).name if owner else ""
+    if not owner or not patient.is_root or shell not in ("bash", "zsh"):
         return
     for name in ("miniforge3", "miniconda3", "anaconda3", "mambaforge"):
         prefix = owner.home / name
         if (prefix / "bin/conda").exists():
-            shell = ("setpriv", f"--reuid={owner.uid}", f"--regid={owner.gid}", "--init-groups", "--reset-env")
+            become = ("setpriv", f"--reuid={owner.uid}", f"--regid={owner.gid}", "--init-groups", "--reset-env")
             # Interactive, as in a terminal: .bashrc asks for that.
-            found = run(*shell, "bash", "-ic", "command -v conda", check=False, cwd=owner.home, timeout=30)
+            found = run(*become, owner.shell, "-ic", "command -v conda", check=False, cwd=owner.home, timeout=30)
             if found.returncode:
-                yield CONDA_NOT_IN_PATH(prefix=prefix)
+                yield CONDA_NOT_IN_PATH(prefix=prefix, shell=shell)
             return
