@@ -58,7 +58,11 @@ class Compressed:
         while True:
             now = await run_sync(self._extensions)
             if now != seen:
-                await self._renew(program)
+                try:
+                    await self._renew(program)
+                except OSError as error:
+                    # A full disk: pages come as they are, and the next extension is tried again.
+                    self._log.warning("Extensions are not compressed: %s", error)
             seen = now
             await asyncio.sleep(EVERY)
 
