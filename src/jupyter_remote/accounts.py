@@ -32,6 +32,14 @@ def find(name: str) -> Account | None:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, Path(entry.pw_dir), entry.pw_shell)
 
 
+def name_of(uid: int) -> str:
+    """What that account is called, or its number."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def people() -> list[Account]:
     """The accounts of persons: an uid in the range that login.defs(5) gives to people, and a login shell."""
     first, last = _uid_range()

@@ -16,7 +16,6 @@ import hashlib
 import http.client
 import json
 import os
-import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -338,7 +337,8 @@ def modules_to_enable(settings: Settings) -> list[str]:
     return _missing_modules(settings, surroundings(settings), [])
 
 
-def _needed_modules(settings: Settings, here: Machine) -> list[str]:
+def needed_modules(settings: Settings, here: Machine) -> list[str]:
+    """The Apache modules that our files use here, those that others depend on first."""
     return apache.needed_modules(https=settings.tls_mode != "none", acme=here.asks_authority)
 
 
@@ -346,12 +346,12 @@ def _modules_in_use(settings: Settings, here: Machine) -> str:
     """Which of the needed modules are on; the postinst switches some on without reloading Apache."""
     if not apache.installed():
         return ""
-    return " ".join(name for name in _needed_modules(settings, here) if apache.is_enabled("mod", name))
+    return " ".join(name for name in needed_modules(settings, here) if apache.is_enabled("mod", name))
 
 
 def _missing_modules(settings: Settings, here: Machine, findings: list[Finding]) -> list[str]:
     missing = []
-    for name in _needed_modules(settings, here):
+    for name in needed_modules(settings, here):
         if apache.is_enabled("mod", name):
             continue
         if apache.was_switched_off("mod", name):
@@ -677,10 +677,7 @@ def _ask(settings: Settings, name: str) -> str:
         connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=10)
     else:
         # Whether a browser trusts the certificate is another question; here: does Jupyter answer?
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        connection = _ByName(name, context)
+        connection = _ByName(name, tls.unverified())
     with contextlib.closing(connection):
         connection.request("GET", f"{settings.base_url}/api", headers={"Host": name})
         response = connection.getresponse()
@@ -699,8 +696,7 @@ class _ByName(http.client.HTTPSConnection):
         self._tls = context
 
     def connect(self) -> None:
-        plain = socket.create_connection((self.host, self.port), self.timeout)
-        self.sock = self._tls.wrap_socket(plain, server_hostname=self._name)
+        self.sock = tls.handshake(self._name, self.host, self.port, self._tls, seconds=10)
 
 
 def unapply() -> None:

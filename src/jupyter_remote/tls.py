@@ -148,25 +148,34 @@ def served(name: str, address: str = "127.0.0.1", port: int = 443) -> Served | N
     """What Apache shows to a browser that calls this machine by that name; None when it shows nothing."""
     problem, code = "", 0
     try:
-        with contextlib.closing(_handshake(name, address, port, ssl.create_default_context())):
+        with contextlib.closing(handshake(name, address, port, ssl.create_default_context())):
             pass
     except ssl.SSLCertVerificationError as refused:
         problem, code = refused.verify_message, refused.verify_code
     except OSError:
         return None
-    anything = ssl.create_default_context()
-    anything.check_hostname = False
-    anything.verify_mode = ssl.CERT_NONE
     try:
-        with contextlib.closing(_handshake(name, address, port, anything)) as connection:
+        with contextlib.closing(handshake(name, address, port, unverified())) as connection:
             shown = connection.getpeercert(binary_form=True)
     except OSError:
         return None
     return Served(ssl.DER_cert_to_PEM_cert(shown), problem, code) if shown else None
 
 
-def _handshake(name: str, address: str, port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
-    plain = socket.create_connection((address, port), timeout=5)
+def unverified() -> ssl.SSLContext:
+    """For a connection to this machine itself, where whether its certificate can be trusted is not the question."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def handshake(name: str, address: str, port: int, context: ssl.SSLContext, seconds: float = 5) -> ssl.SSLSocket:
+    """A connection to *address* that asks for *name*.
+
+    :raises OSError: nobody answers within *seconds*, or not with TLS that *context* takes.
+    """
+    plain = socket.create_connection((address, port), timeout=seconds)
     try:
         return context.wrap_socket(plain, server_hostname=name)
     except BaseException:

@@ -16,7 +16,7 @@ from .visitor import Visitor
 class Patient:
     """One machine with its settings.
 
-    :param settings: those of config.toml, or defaults when that cannot be read.
+    :param settings: those of config.toml.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -34,7 +34,8 @@ class Patient:
 
     @cached_property
     def machine(self) -> Machine:
-        return machine.this()
+        """This machine; for root with all that settings make of it, as an apply would see it."""
+        return apply.surroundings(self.settings) if self.is_root else machine.this()
 
     @cached_property
     def name(self) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import grp
 import os
-import pwd
 import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import accounts, apply, checks, password, paths, render, systemd
+from .. import accounts, checks, password, paths, render, systemd
 from ..run import Mistake, run
 from .findings import Found, Trouble
 from .patient import Patient
@@ -151,7 +150,7 @@ def applied(patient: Patient) -> Iterator[Found]:
     """Whether what is in use is what the settings say."""
     if not patient.is_root or not patient.owner:
         return
-    wanted = render.render(patient.settings, patient.owner, apply.surroundings(patient.settings))
+    wanted = render.render(patient.settings, patient.owner, patient.machine)
     differing = [path.name for path, text in wanted.items() if _text(path) != text]
     if differing:
         yield NOT_APPLIED(files=", ".join(differing))
@@ -246,10 +245,7 @@ def _mode(info: os.stat_result) -> str:
 
 
 def _who(info: os.stat_result) -> str:
-    try:
-        user = pwd.getpwuid(info.st_uid).pw_name
-    except KeyError:
-        user = str(info.st_uid)
+    user = accounts.name_of(info.st_uid)
     try:
         group = grp.getgrgid(info.st_gid).gr_name
     except KeyError:

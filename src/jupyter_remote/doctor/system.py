@@ -90,7 +90,7 @@ _FULL, _LOW = 64 << 20, 1 << 30
 
 def disks(patient: Patient) -> Iterator[Found]:
     """Each file system that something of ours is written to, once."""
-    places = [paths.STATE_DIR, Path("/var/log"), Path("/tmp"), Path("/etc/jupyter-remote")]
+    places = [paths.STATE_DIR, Path("/var/log"), Path("/tmp"), paths.CONFIG_DIR]
     if patient.owner:
         places += [patient.owner.home, render.notebook_dir(patient.settings, patient.owner)]
     seen = set()

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
 
+import websocket
+
 from .. import password, render
 from ..run import Mistake
 from .findings import Found, Trouble
@@ -214,8 +216,6 @@ def _ran(visitor: Visitor, path: str, code: str) -> str:
 
     :raises OSError: the kernel says nothing, or that it failed.
     """
-    import websocket
-
     header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "username": "doctor", "session": "doctor"}
     request: dict[str, Any] = {
         "header": {**header, "version": "5.3"},
@@ -257,8 +257,6 @@ def _terminal(visitor: Visitor) -> Iterator[Found]:
 
 
 def _websocket(visitor: Visitor, path: str, what: str, effect: str) -> Iterator[Found]:
-    import websocket
-
     try:
         channel = visitor.websocket(path)
     except (websocket.WebSocketException, OSError) as error:

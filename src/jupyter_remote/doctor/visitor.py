@@ -7,14 +7,14 @@ import http.client
 import json
 import re
 import socket
-import ssl
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
-if TYPE_CHECKING:
-    import websocket
+import websocket
+
+from .. import tls
 
 #: Seconds. A kernel of an environment that is still being made takes longest.
 PATIENCE = 120
@@ -57,18 +57,13 @@ class Visitor:
         :param port: 443 or 80 without it.
         :raises OSError: nobody answers, or not with TLS.
         """
-        plain = socket.create_connection((self._address, port or (443 if self._https else 80)), seconds)
-        plain.settimeout(PATIENCE)
+        made: socket.socket
         if not self._https or port == 80:
-            return plain
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        try:
-            return context.wrap_socket(plain, server_hostname=self._name)
-        except BaseException:
-            plain.close()
-            raise
+            made = socket.create_connection((self._address, port or 80), seconds)
+        else:
+            made = tls.handshake(self._name, self._address, port or 443, tls.unverified(), seconds)
+        made.settimeout(PATIENCE)
+        return made
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, *, port: int = 0
@@ -121,8 +116,6 @@ class Visitor:
         :raises websocket.WebSocketException: it is refused.
         :raises OSError: there is no connection.
         """
-        import websocket
-
         return websocket.create_connection(
             f"ws://{self._name}{self._base_url}{path}",
             socket=self.connect(),

@@ -163,11 +163,12 @@ def program(patient: Patient) -> Iterator[Found]:
     if apache.masked():
         yield APACHE_MASKED()
     elif not apache.running():
-        who = next((name for port in (80, 443) if (name := checks.listener(port))), "")
-        if who and not who.startswith("apache2"):
-            yield PORT_TAKEN(port=80 if checks.listener(80) == who else 443, who=who)
-        else:
-            yield APACHE_DOWN()
+        for port in (80, 443):
+            who = checks.listener(port)
+            if who and not who.startswith("apache2"):
+                yield PORT_TAKEN(port=port, who=who)
+                return
+        yield APACHE_DOWN()
     elif systemd.running() and systemd.is_disabled("apache2.service"):
         yield APACHE_DISABLED()
 
@@ -176,7 +177,7 @@ def configuration(patient: Patient) -> Iterator[Found]:
     """What of it is switched on."""
     if not patient.apache:
         return
-    for module in apache.needed_modules(https=patient.does_https, acme=patient.settings.tls_mode == "acme"):
+    for module in apply.needed_modules(patient.settings, patient.machine):
         if not apache.is_enabled("mod", module):
             yield MODULE_OFF(module=module)
     own_site = apply.wants_own_site(patient.settings, patient.apache)

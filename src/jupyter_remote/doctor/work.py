@@ -115,10 +115,7 @@ def home(patient: Patient) -> Iterator[Found]:
         if info.st_mode & stat.S_IWOTH:
             yield HOME_OPEN(path=path, mode=f"{stat.S_IMODE(info.st_mode):04o}", user=owner.name)
         if path != owner.home and info.st_uid != owner.uid:
-            holder = next((one.name for one in accounts.people() if one.uid == info.st_uid), None)
-            yield FOREIGN_FILES(
-                path=path, owner=holder or ("root" if not info.st_uid else info.st_uid), user=owner.name
-            )
+            yield FOREIGN_FILES(path=path, owner=accounts.name_of(info.st_uid), user=owner.name)
 
 
 def kernels(patient: Patient) -> Iterator[Found]:

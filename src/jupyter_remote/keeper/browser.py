@@ -17,6 +17,7 @@ from .journal import ASKED, CHANNELS, IOPUB, Journal, Reader, Record
 from .loop import Loop
 from .messages import Signer
 from .websocket import GOING_AWAY, NORMAL, PING, Websocket
+from .wire import HOUR
 
 #: Bytes that may be on their way to a page: what comes later stays in the journal until the page has acknowledged
 #: them. At first, and at most: JupyterLab draws all that a cell has printed anew for each message, and so a page
@@ -29,8 +30,6 @@ PAUSE, PATIENCE = 0.03, 5.0
 BEHIND = 32
 #: Bytes of records that are kept in memory too, so that a page that keeps up costs no reading.
 RECENT = 1 << 17
-#: Seconds after which a page connects again, which it does not notice.
-HOUR = 3600.0
 #: Sessions that are remembered after their page has gone.
 SESSIONS = 1000
 

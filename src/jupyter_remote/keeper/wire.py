@@ -105,6 +105,9 @@ V1 = "v1.kernel.websocket.jupyter.org"
 CONTROL = "control"
 FRONT = "front"
 
+#: Seconds after which a page opens a websocket again, whoever holds it: :mod:`.websocket` says why.
+HOUR = 3600.0
+
 #: Bytes of the longest line.
 LONGEST = 4 << 20
 

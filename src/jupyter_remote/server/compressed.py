@@ -101,19 +101,9 @@ class Compressed:
         partial = copy.with_suffix(".part")
         try:
             # Kernels and pages first: it takes seconds of a core.
+            politely = ("nice", "-n", "19", program, "--quality=11", "--lgwin=24", "--force")
             packing = await asyncio.create_subprocess_exec(
-                *(
-                    "nice",
-                    "-n",
-                    "19",
-                    program,
-                    "--quality=11",
-                    "--lgwin=24",
-                    "--force",
-                    f"--output={partial}",
-                    "--",
-                    file,
-                ),
+                *(*politely, f"--output={partial}", "--", file),
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
             )

@@ -29,6 +29,7 @@ from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.websocket import WebSocketHandler
 
+from ..keeper.wire import HOUR
 from . import headers, pages, upstream
 from .instance import Instance
 
@@ -48,8 +49,6 @@ STRANGERS_BODY = 64 * 1024
 #: Browsers and robots ask for these at the root of the site. Here upstream's handler for them fails.
 NOT_HERE = ("favicon.ico", "robots.txt")
 
-#: Seconds after which a page opens a websocket again.
-HOUR = 3600.0
 #: What browsers say of a request that a page of another origin has caused.
 ELSEWHERE = ("cross-site", "same-site")
 
@@ -238,7 +237,7 @@ class Door(httputil.HTTPServerConnectionDelegate):
         self._websockets[websocket] = time.monotonic()
 
     def renew(self) -> None:
-        """Have pages open those again that are an hour old: keeper/websocket.py says why."""
+        """Have pages open those again that are an hour old."""
         for websocket, opened in list(self._websockets.items()):
             if time.monotonic() - opened > HOUR and upstream.is_connected(websocket):
                 websocket.close(1012, "Connect again")
