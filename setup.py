@@ -11,11 +11,15 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "src/jupyter_remote/__init__.py").read_text(), re.M)
 
 ABOUT = """\
-The command and the server of jupyter-remote: settings, login, readiness and
-everything else that is Python, for the Jupyter that is installed beside them.
+The command and the server of jupyter-remote for the Jupyter that Debian itself
+has: a password, JupyterLab, and kernels that outlive a restart of the server.
+It is for who brings https (a proxy or a tunnel) and starts the server: write
+the owner and a port into /etc/jupyter-remote/config.toml, set a password with
+"jupyter-remote password", and run "jupyter-remote run --keep-kernels".
 
-The Debian package jupyter-remote has these and the rest: a Jupyter of pinned
-versions, systemd units, the Apache site and the questions at installation.
+It has no systemd units, no Apache site, no questions at installation, no
+Notebook 7, no memory limits for kernels and no start at boot. The package
+jupyter-remote has these, and a Jupyter of pinned versions.
 """
 
 setup(
@@ -34,9 +38,9 @@ setup(
     # Everything below src/ that is no module: templates, and data that is pinned.
     package_data={
         "": ["*.j2", "*.html", "*.css", "*.js", "*.json", "*.toml", "*.sh", "templates/*", "py.typed"],
-        "jupyter_remote.server": ["offer/*", "labextensions/*/*"],
+        "jupyter_remote.server": ["offer/*", "elsewhere/*", "labextensions/*/*", "labextensions/*/schemas/*/*"],
     },
-    install_requires=["notebook>=7", "jinja2", "tomlkit", "argon2-cffi"],
+    install_requires=["notebook>=7", "jinja2", "tomlkit", "argon2-cffi", "rich"],
     entry_points={"console_scripts": ["jupyter-remote = jupyter_remote.cli:main"]},
     classifiers=[
         "Environment :: Web Environment",

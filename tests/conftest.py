@@ -31,8 +31,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "suite" in metafunc.fixturenames:
         test, options = metafunc.definition, metafunc.config.option
         suites = options.suite.split(",")
-        if test.get_closest_marker("one_release"):
-            suites = suites[-1:]
+        if marker := test.get_closest_marker("one_release"):
+            # the one that it names, or the last
+            suites = [name for name in suites if name in marker.args] or suites[-1:]
         elif test.get_closest_marker("either_release") and not options.every_release:
             # by the name: the same one each time, and each release gets its part
             suites = [suites[crc32(test.name.encode()) % len(suites)]]
@@ -52,6 +53,12 @@ def earlier(suite: str) -> Path:
     if package is None:
         pytest.skip(f"this checkout has no history that reaches back to {installed.EARLIER}: git fetch --unshallow")
     return package
+
+
+@pytest.fixture(scope="session")
+def older(suite: str, deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same package as it would have been a version ago: other number, other conffile, other code."""
+    return installed.older(deb, tmp_path_factory.mktemp("older"))
 
 
 @pytest.fixture

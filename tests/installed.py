@@ -16,6 +16,8 @@ from jupyter_remote.run import die, run, say
 
 TOP = Path(__file__).resolve().parent.parent
 SUITES = ["bookworm", "trixie"]
+#: Theirs, for which a test gets wheels.
+PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 
 #: What upgrades are tried from: the first state whose kernels outlive the server and with which all tests passed.
 #: It stands for what is on people's machines, with keepers that no server of later can choose. When there is a
@@ -68,6 +70,23 @@ def earlier(suite: str) -> Path | None:
     return debbuild.build_earlier(suite, EARLIER) if debbuild.has_commit(EARLIER) else None
 
 
+def older(package: Path, work: Path) -> Path:
+    """*package* as it would have been a version ago: other number, other conffile, other code.
+
+    :param work: an empty directory, for it.
+    """
+    tree = work / "tree"
+    run("dpkg-deb", "--raw-extract", package, tree)
+    control = tree / "DEBIAN/control"
+    control.write_text(control.read_text().replace("\nVersion: 0.", "\nVersion: 0.0~older.", 1))
+    conffile = tree / "etc/apache2/conf-available/jupyter-remote.conf"
+    conffile.write_text(conffile.read_text() + "# a line that the next version no longer has\n")
+    made = work / "jupyter-remote_older.deb"
+    run("dpkg-deb", "-Znone", "--root-owner-group", "--build", tree, made)
+    shutil.rmtree(tree)
+    return made
+
+
 def ready(suite: str, package: Path) -> str:
     """A layer with what *package* depends on and recommends, Apache among it; alice is alone. Its name."""
     fields = run("dpkg-deb", "--showformat=${Depends}, ${Recommends}", "--show", package).stdout
@@ -99,3 +118,17 @@ def layer(suite: str, package: Path) -> str:
                 box.sh(f"until ls {ready}; do sleep 1; done", timeout=300)
                 box.freeze(name)
     return name
+
+
+def put_checkout(directory: Path, package: Path, *suites: str) -> None:
+    """Make *directory* a checkout of what is here, in which *package* was built for *suites* already."""
+    with debbuild.source_tree() as tree:
+        shutil.copytree(tree, directory, symlinks=True)
+    shutil.copytree(TOP / "tools", directory / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    for script in (".gitignore", "install.sh", "test.sh"):
+        shutil.copy(TOP / script, directory)
+    for suite in suites:
+        products = directory / "dist" / suite
+        products.mkdir(parents=True)
+        shutil.copy(package, products)
+        (products / ".built-from").write_text(debbuild.state_of_sources())

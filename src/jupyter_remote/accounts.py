@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import pwd
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,9 +108,18 @@ def can(account: Account, access: str, path: Path) -> bool:
     Without root only one's own access can be asked for.
     """
     test = ["test", f"-{access}", str(path)]
-    if os.geteuid() == 0:
-        test = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--init-groups", *test]
-    return run(*test, check=False).returncode == 0
+    return run(*words_as(account), *test, check=False).returncode == 0
+
+
+def words_as(account: Account, *, reset_env: bool = False) -> list[str]:
+    """What stands before a command that root runs as that person; nothing when we are not root.
+
+    :param reset_env: HOME, PATH and the like become theirs, and nothing of ours is left (setpriv(1)).
+    """
+    if os.geteuid() != 0:
+        return []
+    words = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--init-groups"]
+    return [*words, "--reset-env"] if reset_env else words
 
 
 def become(account: Account) -> None:
@@ -119,6 +130,32 @@ def become(account: Account) -> None:
     os.initgroups(account.name, account.gid)
     os.setgid(account.gid)
     os.setuid(account.uid)
+
+
+def may_act_as(account: Account) -> bool:
+    """Whether we are that person, or root."""
+    return os.geteuid() in (0, account.uid)
+
+
+@contextlib.contextmanager
+def acting_as(account: Account) -> Iterator[None]:
+    """In this block root has that person's rights and no others; for everybody else nothing changes.
+
+    That person can do nothing to us meanwhile: the saved user id stays root's (kill(2), ptrace(2)).
+    """
+    if os.geteuid() != 0:
+        yield
+        return
+    groups, group = os.getgroups(), os.getegid()
+    os.initgroups(account.name, account.gid)
+    os.setegid(account.gid)
+    os.seteuid(account.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
 
 
 def _uid_range() -> tuple[int, int]:

@@ -5,12 +5,14 @@ Runs as the owner. Nothing here decides that it should happen: somebody has clic
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
+from . import venv
 from .environments import Environment
 from .run import EX_UNAVAILABLE, ProcessFailed, die, run
 
@@ -116,7 +118,7 @@ def _with_pip(environment: Environment, wheels: Path | None) -> None:
         installer = [uv, "pip", "install", "--quiet", "--python", python]
     else:
         if not _has_pip(python):
-            _run(python, "-I", "-m", "ensurepip", "--default-pip")
+            _install_pip(python, wheels)
         installer = [python, "-I", "-m", "pip", "--no-input", "--disable-pip-version-check", "install", "--quiet"]
     if wheels is not None and any(wheels.glob(f"{PACKAGE}-*.whl")):
         # They fit the Python that the package was built for, and then nothing need be fetched.
@@ -127,6 +129,15 @@ def _with_pip(environment: Environment, wheels: Path | None) -> None:
         else:
             return
     _run(*installer, PACKAGE)
+
+
+def _install_pip(python: Path, wheels: Path | None) -> None:
+    """Our own; or the one of its Python, for old ones that ours does not know."""
+    if wheels is not None:
+        with contextlib.suppress(ProcessFailed, FileNotFoundError):
+            venv.install(python, wheels, "pip", timeout=PATIENCE)
+            return
+    _run(python, "-I", "-m", "ensurepip", "--default-pip")
 
 
 def _has_pip(python: Path) -> bool:

@@ -21,8 +21,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NoReturn
 
-from . import accounts, acme, apache, checks, machine, paths, render, systemd, tls
+from . import accounts, acme, apache, checks, machine, paths, people, render, systemd, tls
 from .accounts import Account
 from .machine import Machine
 from .run import EX_CANTCREAT, EX_NOPERM, EX_TEMPFAIL, EX_UNAVAILABLE, Finding, Mistake, ProcessFailed, die, say
@@ -30,7 +31,6 @@ from .settings import Settings
 from .transaction import Transaction
 from .transaction import replace as replace_file
 
-_APPLIED = paths.STATE_DIR / "applied.json"
 _CONFFILES = (apache.CONF_AVAILABLE, Path("/etc/apache2/sites-available/jupyter-remote.conf"))
 
 
@@ -92,13 +92,14 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
         the new state does not come up (the old one is back then).
     """
     owner = check(settings)
-    if not installing and (taken := _taken(settings)):
-        die(taken.what, hint=taken.hint, code=EX_UNAVAILABLE)
+    if not installing and (others := taken(settings)):
+        die(others.what, hint=others.hint, code=EX_UNAVAILABLE)
     for directory in (paths.STATE_DIR, paths.SYSTEM_UNITS):
         checks.space_for(directory)
     here = surroundings(settings)
     files = render.render(settings, owner, here)
-    pair = _certificate(settings, here)
+    pair = None if paths.PERSON else _certificate(settings, here)
+    are_new = [path.name for path in paths.OWN_UNITS if not path.exists() and "@." not in path.name]
 
     before = _applied()
     outcome = Outcome()
@@ -116,14 +117,22 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
                 now["tls"] = _digest(pair.certificate + pair.key)
             now["password"] = _digest(_read(paths.PASSWORD_HASH))
             now["second factor"] = _digest(_read(paths.SECOND_FACTOR))
-            now.update({str(path): _digest(_read(path)) for path in _CONFFILES})
-            if here.asks_authority:
-                known = {*_read(paths.ACME_NAMES).split(), settings.server_name}
-                replace_file(paths.ACME_NAMES, "".join(f"{name}\n" for name in sorted(known)))
-            now["modules"] = _modules_in_use(settings, here)
+            if not paths.PERSON:
+                now.update({str(path): _digest(_read(path)) for path in _CONFFILES})
+                if here.asks_authority:
+                    known = {*_read(paths.ACME_NAMES).split(), settings.server_name}
+                    replace_file(paths.ACME_NAMES, "".join(f"{name}\n" for name in sorted(known)))
+                now["modules"] = _modules_in_use(settings, here)
             outcome.changed = sorted(name for name in now if now[name] != before.get(name))
-            apache_done = _apply_apache(settings, here, outcome, transaction)
+            if paths.PERSON:
+                apache_done = _add_location(settings, outcome)
+            else:
+                apache_done = _apply_apache(settings, here, outcome, transaction)
             if systemd.running():
+                for unit in are_new:
+                    # Taken back before their files are: without those systemd does not know what was enabled.
+                    transaction.on_rollback(lambda unit=unit: systemd.disable(unit))  # type: ignore[misc]
+                    systemd.enable(unit)
                 _apply_units(outcome, owner, installing)
     except OSError as error:
         _run_the_old(was_active, outcome)
@@ -142,7 +151,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
         for name in list(now):
             if name in ("tls", "modules", str(paths.APACHE_DEFINES), *map(str, _CONFFILES)):
                 now[name] = ""
-    replace_file(_APPLIED, json.dumps(now, indent=1) + "\n", 0o600)
+    replace_file(paths.APPLIED, json.dumps(now, indent=1) + "\n", 0o600)
     return outcome
 
 
@@ -153,7 +162,9 @@ def check(settings: Settings) -> Account:
     :raises Mistake: something is not there or cannot be used.
     """
     owner = accounts.owner(settings.user)
+    people.check(settings)
     checks.notebook_dir(settings, owner)
+    checks.interface(settings)
     checks.port_is_free(settings)
     if settings.tls_mode == "existing":
         tls.existing(Path(settings.tls_certificate), Path(settings.tls_key))
@@ -175,7 +186,7 @@ def _certificate(settings: Settings, here: Machine) -> tls.Pair | None:
 
 def surroundings(settings: Settings) -> Machine:
     """This machine, and where the certificate comes from: it depends on what else is on it."""
-    here = replace(machine.this(), apache_group=_apache_group())
+    here = replace(machine.this(), apache_group=_apache_group(), is_slim=systemd.is_slim())
     config = apache.directives() if apache.installed() and not apache.configtest() else []
     here = replace(here, few_workers=apache.has_debians_workers(config))
     if settings.tls_mode == "none":
@@ -224,6 +235,13 @@ def public_name(settings: Settings) -> str:
         return machine.this().name
 
 
+def address(settings: Settings) -> str:
+    """The address of the front page, with the name that browsers should use."""
+    if systemd.is_slim() and settings.listen != "unix":
+        return f"http://127.0.0.1:{settings.listen}{settings.base_url}"
+    return render.address(settings, public_name(settings))
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -237,7 +255,7 @@ def _read(path: Path) -> str:
 
 def _applied() -> dict[str, str]:
     try:
-        return json.loads(_APPLIED.read_text())
+        return json.loads(paths.APPLIED.read_text())
     except (OSError, ValueError):
         return {}
 
@@ -253,6 +271,13 @@ def _apply_apache(settings: Settings, here: Machine, outcome: Outcome, transacti
         return False
 
     again = "then: sudo jupyter-remote apply"
+    if here.is_slim:
+        where = "" if settings.listen != "unix" else "; first a port: sudo jupyter-remote config set listen 8888"
+        say(
+            "This is the slim package, which has no systemd units and no site for Apache: both were left alone. "
+            f"To serve: sudo jupyter-remote run --keep-kernels{where}"
+        )
+        return False
     if apache.comes_soon():
         return False
     if not apache.installed():
@@ -262,20 +287,18 @@ def _apply_apache(settings: Settings, here: Machine, outcome: Outcome, transacti
         )
     broken = apache.configtest()
     if broken and not broken.is_ours:
-        return finding(
-            f"Apache's configuration has an error that is not ours, so Apache was left alone: {broken}",
-            f"Mend it, check with: sudo apache2ctl configtest — {again}",
-        )
+        outcome.findings.append(_left_alone(broken, again))
+        return False
 
     if not _enable_modules(settings, here, outcome, transaction):
         return False
 
     config = apache.directives() if not broken else []
-    if taken := _taken(settings):
+    if others := taken(settings):
         # Never over somebody else's page: without our conf, Apache is as it was.
         _switch("conf", False, transaction)
         _switch("site", False, transaction)
-        return finding(taken.what, taken.hint)
+        return finding(others.what, others.hint)
 
     own_site = wants_own_site(settings, config)
     for kind, wanted in (("conf", True), ("site", own_site)):
@@ -288,10 +311,7 @@ def _apply_apache(settings: Settings, here: Machine, outcome: Outcome, transacti
             _switch(kind, wanted, transaction)
 
     if problem := apache.configtest():
-        die(
-            f"Apache would not accept the new configuration ({problem}). The old one is back.",
-            hint="If a file of ours was edited, compare: sudo dpkg --verify jupyter-remote",
-        )
+        _not_accepted(problem)
     if apache.masked():
         return finding(
             "Apache is masked, so it cannot run.",
@@ -312,6 +332,44 @@ def _apply_apache(settings: Settings, here: Machine, outcome: Outcome, transacti
             # The first time that a running Apache has mod_md it does nothing with it but look whether it could
             # (mod_md.c: dry_run); it asks for certificates from the next reload on.
             _reload_apache()
+        outcome.restarted.append("apache2 (reloaded)")
+    return True
+
+
+def _left_alone(problem: apache.ConfigError, again: str) -> Finding:
+    """
+    :param again: what to do when it is mended.
+    """
+    return Finding(
+        f"Apache's configuration has an error that is not ours, so Apache was left alone: {problem}",
+        f"Mend it, check with: sudo apache2ctl configtest — {again}",
+    )
+
+
+def _not_accepted(problem: apache.ConfigError) -> NoReturn:
+    die(
+        f"Apache would not accept the new configuration ({problem}). The old one is back.",
+        hint="If a file of ours was edited, compare: sudo dpkg --verify jupyter-remote",
+    )
+
+
+def _add_location(settings: Settings, outcome: Outcome) -> bool:
+    """Have Apache know where a further person's Jupyter is; all else is as it is for the owner's."""
+    again = f"then: sudo jupyter-remote {people.OPTION} {settings.user} apply"
+    if not apache.installed() or not apache.is_enabled("conf", "jupyter-remote"):
+        what = "Apache does not serve Jupyter, the owner's neither."
+        outcome.findings.append(Finding(what, f"See why: sudo jupyter-remote apply — {again}"))
+        return False
+    if problem := apache.configtest():
+        if problem.is_ours:
+            _not_accepted(problem)
+        outcome.findings.append(_left_alone(problem, again))
+        return False
+    if not apache.running():
+        outcome.findings.append(Finding("Apache is stopped.", f"sudo systemctl start apache2 — {again}"))
+        return False
+    if str(paths.APACHE_DEFINES) in outcome.changed:
+        _reload_apache()
         outcome.restarted.append("apache2 (reloaded)")
     return True
 
@@ -388,16 +446,17 @@ def _enable_modules(settings: Settings, here: Machine, outcome: Outcome, transac
     return not unsolved
 
 
-def _taken(settings: Settings) -> Finding | None:
+def taken(settings: Settings) -> Finding | None:
     """Whether another site of this Apache uses the base URL."""
-    if not apache.installed() or apache.configtest():
+    if systemd.is_slim() or not apache.installed() or apache.configtest():
         return None
     others = apache.users_of(settings.base_url, apache.directives())
     if not others:
         return None
     return Finding(
         f"{settings.base_url} is already used by another site of this Apache: {others[0]}",
-        "Choose another: sudo jupyter-remote config set base_url /lab",
+        "A Jupyter that was set up by hand? sudo jupyter-remote adopt — "
+        "or choose another: sudo jupyter-remote config set base_url /lab",
     )
 
 
@@ -419,7 +478,7 @@ def _switch(kind: str, on: bool, transaction: Transaction) -> None:
 def _apply_units(outcome: Outcome, owner: Account, installing: bool) -> None:
     changed = set(outcome.changed)
     outcome.units_touched = True
-    if str(paths.SOCKET_DROPIN) in changed:
+    if changed & {str(paths.SOCKET_DROPIN), str(paths.SYSTEM_UNITS / paths.SOCKET)}:
         # While systemd still knows the old place: so it takes the old socket away.
         systemd.stop(paths.SERVICE, paths.SOCKET)
     # Not by what has changed in a file: whatever an upgrade or a killed apply makes of the files, the owner's own
@@ -431,7 +490,7 @@ def _apply_units(outcome: Outcome, owner: Account, installing: bool) -> None:
         say(f"The owner has changed: the old one's kernels and terminals ({len(others)}) are ended.")
         systemd.stop(paths.SERVICE)
         systemd.stop(paths.KERNELS_SLICE)
-    if installing or changed & set(map(str, paths.DROPINS)):
+    if installing or changed & set(map(str, (*paths.DROPINS, *paths.OWN_UNITS))):
         systemd.daemon_reload()
     if str(paths.CERTIFICATE_DROPIN) in changed and not systemd.is_masked(paths.CERTIFICATE_PATH):
         systemd.restart(paths.CERTIFICATE_PATH)
@@ -448,9 +507,10 @@ def _apply_units(outcome: Outcome, owner: Account, installing: bool) -> None:
     # Who came in with the old password is thrown out by the server alone.
     is_wanted = installing or (asleep and changed & {"password", "second factor"})
     if not is_wanted and systemd.is_disabled(paths.SERVICE) and not systemd.is_active(paths.SERVICE):
-        what, hint = "jupyter-remote is switched off.", "To have it again: sudo systemctl enable --now jupyter-remote"
+        name = paths.SERVICE.removesuffix(".service")
+        what, hint = f"{name} is switched off.", f"To have it again: sudo systemctl enable --now {name}"
         if asleep:
-            what = "jupyter-remote is switched off, but its socket starts it with the next request."
+            what = f"{name} is switched off, but its socket starts it with the next request."
             hint = f"To have it off: sudo systemctl disable --now {paths.SOCKET}. {hint}"
         outcome.findings.append(Finding(what, hint))
         return
@@ -463,6 +523,7 @@ def _apply_units(outcome: Outcome, owner: Account, installing: bool) -> None:
         systemd.start(paths.KERNEL_SOCKET_UNIT)
         inputs = {
             *map(str, (paths.SERVICE_DROPIN, paths.SOCKET_DROPIN, paths.SERVER_JSON)),
+            *(str(unit) for unit in paths.OWN_UNITS if unit.name in (paths.SERVICE, paths.SOCKET)),
             "password",
             "second factor",
         }
@@ -622,7 +683,7 @@ def _take_over(certificate: Path, key: Path) -> list[str]:
                 )
             if apache.running():
                 _reload_apache(directly=True)
-        replace_file(_APPLIED, json.dumps({**applied, "tls": digest}, indent=1) + "\n", 0o600)
+        replace_file(paths.APPLIED, json.dumps({**applied, "tls": digest}, indent=1) + "\n", 0o600)
     return [str(certificate)]
 
 
@@ -703,25 +764,30 @@ def unapply() -> None:
     """Take everything back that an apply put outside our own directories: units, Apache, drop-ins.
 
     Kernels end: what they need is about to go. Settings, password and the owner's environment stay. Called when
-    the package is removed.
+    the package is removed, or a further person's Jupyter is.
     """
     if systemd.running():
         # The door first, so that no kernel comes while they are ended.
         systemd.stop(paths.SERVICE, paths.SOCKET, paths.KERNEL_SOCKET_UNIT)
         # With them the slice that holds theirs, which nobody else would take away. (What holds that one, jupyter.slice,
         # may be others' too.)
-        systemd.stop(paths.SLICE)
+        systemd.stop(paths.KERNELS_SLICE if paths.PERSON else paths.SLICE)
+    for unit in paths.OWN_UNITS:
+        systemd.disable(unit.name)
+        unit.unlink(missing_ok=True)
     for path in paths.DROPINS:
         path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             path.parent.rmdir()
-    _APPLIED.unlink(missing_ok=True)
-    if apache.installed():
+    paths.APPLIED.unlink(missing_ok=True)
+    if paths.PERSON:
+        paths.APACHE_DEFINES.unlink(missing_ok=True)
+    elif apache.installed():
         for kind in ("site", "conf"):
             apache.disable(kind, "jupyter-remote")
         if not apache.configtest():
             apache.disable_unneeded_modules()
-            if apache.running() and not apache.configtest():
-                apache.reload()
+    if apache.installed() and apache.running() and not apache.configtest():
+        apache.reload()
     if systemd.running():
         systemd.daemon_reload()

@@ -8,7 +8,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from . import accounts, paths, render, systemd
+from . import accounts, paths, render, systemd, venv
 from .accounts import Account
 from .run import EX_CANTCREAT, EX_UNAVAILABLE, ProcessFailed, die, run
 from .settings import Settings
@@ -28,6 +28,16 @@ def notebook_dir(settings: Settings, owner: Account) -> None:
             f"notebook_dir {directory} cannot be entered by {owner.name}.",
             hint="Choose a directory of theirs: sudo jupyter-remote config set notebook_dir '~'",
             code=EX_CANTCREAT,
+        )
+
+
+def interface(settings: Settings) -> None:
+    """:raises Mistake: there is no such interface here."""
+    if settings.interface == "notebook" and not venv.has_notebook():
+        die(
+            "Notebook 7 is not installed beside this server.",
+            hint="sudo jupyter-remote config set interface lab",
+            code=EX_UNAVAILABLE,
         )
 
 
@@ -69,13 +79,22 @@ def _next_free(port: int) -> int:
 
 def listener(port: int) -> str:
     """Which program listens on a TCP port, as "name (pid)"; empty when nobody does or it cannot be seen."""
-    try:
-        listening = run("ss", "-H", "-ltnp", f"sport = :{port}").stdout
-    except ProcessFailed:
-        return ""
+    listening = _listening(port)
     if match := re.search(r'\(\("([^"]+)",pid=(\d+)', listening):
         return f"{match[1]} (pid {match[2]})"
     return "another program" if listening.strip() else ""
+
+
+def listeners(port: int) -> set[int]:
+    """The processes that have a TCP port open to listen on it; root sees all."""
+    return set(map(int, re.findall(r"\bpid=(\d+)", _listening(port))))
+
+
+def _listening(port: int) -> str:
+    try:
+        return run("ss", "-H", "-ltnp", f"sport = :{port}").stdout
+    except ProcessFailed:
+        return ""
 
 
 def space_for(directory: Path, need: int = 4 << 20) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -17,24 +18,31 @@ from . import (
     accounts,
     acme,
     apply,
+    completion,
     configfile,
     configure,
     kernels,
     machine,
     paths,
-    render,
+    people,
+    schema,
     sessions,
     settings,
     systemd,
     tokens,
 )
+from .adopt import command as adopt
 from .conda import command
 from .doctor import command as doctor
+from .extensions import command as extensions
+from .people import command as people_command
 from .run import (
     EX_CANTCREAT,
     EX_DATAERR,
     EX_OSERR,
+    EX_TEMPFAIL,
     EX_UNAVAILABLE,
+    Finding,
     Mistake,
     ProcessFailed,
     die,
@@ -48,6 +56,7 @@ _EXAMPLES = """\
 examples:
   jupyter-remote status                        how things stand, and what needs attention
   sudo jupyter-remote doctor                   why something does not work, and what mends it
+  sudo jupyter-remote adopt                    take over a Jupyter that was set up by hand
   sudo jupyter-remote password                 set the password
   jupyter-remote url                           the address, with a link that logs in once
   jupyter-remote sessions                      which browsers are logged in
@@ -64,8 +73,11 @@ exit codes are those of sysexits(3): 64 a wrong command line, 65 a wrong value, 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    arguments = parse_arguments(_parser(), argv)
     try:
+        people.turn_to(sys.argv[1:] if argv is None else argv)
+        parser = _parser()
+        completion.offer(parser)
+        arguments = parse_arguments(parser, argv)
         return arguments.command(arguments)
     except Mistake as mistake:
         say(f"jupyter-remote: {mistake}")
@@ -83,7 +95,10 @@ def main(argv: list[str] | None = None) -> int:
         if full:
             say("  Free some space and try again.")
         return EX_CANTCREAT if full else EX_OSERR
-    except KeyboardInterrupt:
+    except subprocess.TimeoutExpired as late:
+        say(f"jupyter-remote: {' '.join(map(str, late.cmd))} has not ended in {late.timeout:.0f} s.")
+        return EX_TEMPFAIL
+    except (KeyboardInterrupt, EOFError):
         return 130
 
 
@@ -93,6 +108,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Your personal Jupyter on this machine, reachable from any laptop.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        # people.turn_to reads the one option before this does.
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        people.OPTION, metavar="NAME", help="whose Jupyter it is about (default: your own, else the owner's)"
     )
     parser.add_argument("--version", action="version", version=f"jupyter-remote {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -105,7 +125,9 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     status = add("status", _status, help="how things stand, and what needs attention")
-    status.add_argument("--json", action="store_true", help="for programs")
+    how = status.add_mutually_exclusive_group()
+    how.add_argument("--watch", action="store_true", help="stay, and show what changes (Ctrl+C ends it)")
+    how.add_argument("--json", action="store_true", help="for programs")
 
     url = add("url", _url, help="the address, with a link that logs in once (owner or root)")
     url.add_argument("--plain", action="store_true", help="the address alone")
@@ -131,18 +153,25 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-f", "--follow", action="store_true", help="go on as more comes")
     logs.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="this many lines (default: 50)")
 
-    add("run", _run, help="serve in the foreground, where no systemd runs the service (a container)")
+    foreground = add("run", _run, help="serve in the foreground, where no systemd runs the service (a container)")
+    foreground.add_argument(
+        "--keep-kernels", action="store_true", help="kernels and terminals stay when it ends, for the next run"
+    )
 
     # For the package's own scripts; not shown in --help.
     add("configure", _configure)
+    add("take-credential", _take_credential)
     add("modules", _modules)
     add("renew", _renew)
     add("unconfigure", _unconfigure)
     add("suggest-owner", _suggest_owner)
     doctor.add_parser(commands)
+    adopt.add_parser(commands)
     kernels.add_parser(commands)
+    extensions.add_parser(commands)
     sessions.add_parser(commands)
     tokens.add_parser(commands)
+    people_command.add_parser(commands)
     command.add_parser(commands)
     return parser
 
@@ -155,14 +184,15 @@ def _add_config(config: argparse.ArgumentParser) -> None:
         made.set_defaults(command=command)
         return made
 
+    add("schema", _config_schema, "the JSON Schema of config.toml, for editors")
     show = add("show", _config_show, "every setting with its value and meaning")
     show.add_argument("--json", action="store_true", help="for programs")
     get = add("get", _config_get, "the value of a setting, or of several, a line each")
-    get.add_argument("keys", nargs="+", metavar="KEY")
+    completion.completed(get.add_argument("keys", nargs="+", metavar="KEY"), completion.names)
     setting = add("set", _config_set, "change settings, apply them, and take them back if they do not work")
-    setting.add_argument("pairs", nargs="+", metavar="KEY VALUE")
+    completion.completed(setting.add_argument("pairs", nargs="+", metavar="KEY VALUE"), completion.pairs)
     unset = add("unset", _config_unset, "back to the default, applied like a change")
-    unset.add_argument("keys", nargs="+", metavar="KEY")
+    completion.completed(unset.add_argument("keys", nargs="+", metavar="KEY"), completion.names)
     add("edit", _config_edit, "open config.toml in your editor, check it, apply it")
 
 
@@ -172,8 +202,19 @@ def _add_config(config: argparse.ArgumentParser) -> None:
 def _status(arguments: argparse.Namespace) -> int:
     from . import status
 
-    facts = status.collect(configure.current())
-    print(json.dumps(facts.as_json(), indent=2) if arguments.json else status.as_text(facts))
+    current = configure.current()
+    if arguments.watch:
+        from . import screen
+
+        # A look is no use of the server, which may sleep meanwhile.
+        return screen.watch(lambda: status.collect(current, knock=False))
+    facts = status.collect(current)
+    if arguments.json:
+        print(json.dumps(facts.as_json(), indent=2))
+    else:
+        from . import screen
+
+        screen.show(facts)
     return 0 if facts.healthy else EX_UNAVAILABLE
 
 
@@ -181,7 +222,7 @@ def _url(arguments: argparse.Namespace) -> int:
     from . import password
 
     current = configure.current()
-    address = render.address(current, apply.public_name(current))
+    address = apply.address(current)
     link = ""
     if not arguments.plain:
         accounts.owner(current.user)
@@ -227,7 +268,7 @@ def _password(arguments: argparse.Namespace) -> int:
         elif arguments.hash:
             new = password.checked_hash(sys.stdin.readline().strip())
         else:
-            new = password.hashed(sys.stdin.readline().rstrip("\r\n") if arguments.stdin else _typed_password())
+            new = password.hashed(sys.stdin.readline().rstrip("\r\n") if arguments.stdin else password.typed())
         password.store(new)
         if paths.CONFIG.exists():
             _report(apply.apply(configure.current()))
@@ -249,17 +290,8 @@ def _second_factor(wanted: bool) -> int:
     with apply.lock():
         secondfactor.store(new)
         _report(apply.apply(current))
-    secondfactor.tell(wanted, render.address(current, apply.public_name(current)))
+    secondfactor.tell(wanted, apply.address(current))
     return 0
-
-
-def _typed_password() -> str:
-    import getpass
-
-    first = getpass.getpass("New password: ")
-    if getpass.getpass("Again: ") != first:
-        die("The two are not the same.", hint="Nothing was changed; try again.", code=EX_DATAERR)
-    return first
 
 
 def _apply(arguments: argparse.Namespace) -> int:
@@ -267,6 +299,7 @@ def _apply(arguments: argparse.Namespace) -> int:
         return _install()
     with apply.lock():
         outcome = apply.apply(configure.current())
+    outcome.findings += _of_others("apply")
     if arguments.json:
         findings = [vars(finding) for finding in outcome.findings]
         print(json.dumps({"changed": outcome.changed, "restarted": outcome.restarted, "findings": findings}))
@@ -283,10 +316,14 @@ def _install() -> int:
         with apply.lock():
             current = configure.current()
             _report(apply.apply(current, installing=True))
+        for trouble in _of_others("apply", "--install"):
+            say(f"Needs attention: {trouble}")
     except (Mistake, ProcessFailed, OSError) as trouble:
         say(f"Needs attention: {trouble}\n  Installed, but not running. When mended: sudo jupyter-remote apply")
         return 0
-    configure.next_steps(render.address(current, apply.public_name(current)), bool(password.is_locked()))
+    if paths.PERSON:
+        return 0
+    configure.next_steps(apply.address(current), bool(password.is_locked()))
     if paths.CONDA_WANTED.exists():
         if machine.has_systemd():
             try:
@@ -299,6 +336,11 @@ def _install() -> int:
     if not machine.has_systemd():
         say("  There is no systemd here. Serve with:  jupyter-remote run")
     return 0
+
+
+def _of_others(*words: str) -> list[Finding]:
+    """Have further people's Jupyters follow; what went wrong."""
+    return [Finding(trouble, "sudo jupyter-remote --for NAME status") for trouble in people.follow(*words)]
 
 
 def _report(outcome: apply.Outcome) -> None:
@@ -317,6 +359,11 @@ def _config_show(arguments: argparse.Namespace) -> int:
         print(f"{name} = {configfile.as_text(value)}{note}")
         for line in key.meaning.splitlines():
             print(f"    {line}")
+    return 0
+
+
+def _config_schema(_: argparse.Namespace) -> int:
+    print(json.dumps(schema.schema(), indent=2))
     return 0
 
 
@@ -341,14 +388,15 @@ def _config_unset(arguments: argparse.Namespace) -> int:
 def _change(values: dict[str, Scalar | None]) -> int:
     with apply.lock():
         before, after = configure.change(values)
-        return _try(before, after)
+        outcome = _try(before, after)
+    return _told(outcome)
 
 
 def _config_edit(_: argparse.Namespace) -> int:
     with apply.lock():
         before = settings.read(paths.CONFIG)
-        text = _edited(before)
-        return _try(before, text)
+        outcome = _try(before, _edited(before))
+    return _told(outcome)
 
 
 def _edited(text: str) -> str:
@@ -366,7 +414,7 @@ def _edited(text: str) -> str:
                 )
             edited = settings.read(Path(file.name))
             try:
-                settings.parse(edited, "config.toml")
+                configure.parsed(edited)
                 return edited
             except Mistake as mistake:
                 say(f"{mistake}")
@@ -374,21 +422,28 @@ def _edited(text: str) -> str:
                     die("Nothing was changed.", code=EX_DATAERR)
 
 
-def _try(before: str, after: str) -> int:
+def _told(outcome: apply.Outcome) -> int:
+    """After a change of settings; the exit code."""
+    outcome.findings += _of_others("apply")
+    _report(outcome)
+    return EX_UNAVAILABLE if outcome.findings else 0
+
+
+def _try(before: str, after: str) -> apply.Outcome:
     """Apply a new config.toml; the old one is back when the machine does not come up with it."""
     from .transaction import replace
 
-    wanted = settings.parse(after, str(paths.CONFIG))
+    wanted = configure.parsed(after)
     replace(paths.CONFIG, after)
     try:
         outcome = apply.apply(wanted)
-        if not outcome.findings and machine.has_systemd() and (problem := apply.unreachable(wanted)):
+        if not outcome.findings and systemd.running() and (problem := apply.unreachable(wanted)):
             die(f"Jupyter does not answer with the new settings: {problem}", code=EX_UNAVAILABLE)
     except BaseException as failure:
         replace(paths.CONFIG, before)
         # What the settings asked for was not there: nothing was touched. Otherwise: back to the old state.
         with contextlib.suppress(Mistake):
-            apply.apply(settings.parse(before, str(paths.CONFIG)))
+            apply.apply(configure.parsed(before))
         if isinstance(failure, Mistake):
             die(
                 failure.what,
@@ -396,10 +451,9 @@ def _try(before: str, after: str) -> int:
                 code=failure.code,
             )
         raise
-    _report(outcome)
     if not outcome.findings and "apache2 (reloaded)" in outcome.restarted:
         _report_first_certificate(wanted)
-    return EX_UNAVAILABLE if outcome.findings else 0
+    return outcome
 
 
 def _report_first_certificate(wanted: settings.Settings) -> None:
@@ -416,10 +470,10 @@ def _report_first_certificate(wanted: settings.Settings) -> None:
         say("It has not come yet; the one that was there before serves until then. To see: sudo jupyter-remote status")
 
 
-def _run(_: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     from . import foreground
 
-    foreground.run(configure.current())
+    foreground.run(configure.current(), keep_kernels=arguments.keep_kernels)
 
 
 # --- for the package's own scripts ------------------------------------------------------------------
@@ -436,6 +490,21 @@ def _configure(_: argparse.Namespace) -> int:
                 say(f"Needs attention: {broken}")
                 return 0
         configure.configure(answers)
+    return 0
+
+
+def _take_credential(_: argparse.Namespace) -> int:
+    from . import password
+    from .transaction import replace
+
+    apply.require_root()
+    new = password.from_credential(Path(os.environ.get("CREDENTIALS_DIRECTORY", "/run/credstore")))
+    if new:
+        with apply.lock():
+            password.store(new)
+            replace(paths.CREDENTIAL, new + "\n", 0o600)
+            _report(apply.apply(configure.current()))
+        say("The password was taken over from a credential. All browsers are logged out.")
     return 0
 
 
@@ -458,6 +527,9 @@ def _renew(_: argparse.Namespace) -> int:
 
 
 def _unconfigure(_: argparse.Namespace) -> int:
+    apply.require_root()
+    for trouble in people.follow("unconfigure"):
+        say(trouble)
     with apply.lock():
         apply.unapply()
     return 0

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tomlkit
 import tomlkit.exceptions
 
-from . import settings
+from . import schema, settings
 from .run import EX_DATAERR, die
-from .settings import KEYS, SECTIONS, Scalar
+from .settings import KEYS, SECTIONS, Key, Scalar
 
-_HEAD = """\
+_HEAD = f"""\
+#:schema file://{schema.FILE}
 # The settings of jupyter-remote. Change them here and run `sudo jupyter-remote apply`,
 # or let `sudo jupyter-remote config set KEY VALUE` do both. See jupyter-remote.toml(5).
 # A line that begins with # shows a default.
 """
 
 
-def fresh(values: Mapping[str, Scalar]) -> str:
+def fresh(values: Mapping[str, Scalar], keys: Iterable[Key] = tuple(KEYS.values())) -> str:
     """The text of a new config.toml: each key with its meaning, set or as a comment."""
     lines = [_HEAD]
     section = ""
-    for key in KEYS.values():
+    for key in keys:
         prefix, _, name = key.name.rpartition(".")
         if prefix != section:
             section = prefix
@@ -71,6 +72,17 @@ def changed(text: str, values: Mapping[str, Scalar | None]) -> str:
             hint="Change it by hand: sudo jupyter-remote config edit",
         )
     return result
+
+
+def given(text: str) -> dict[str, Any]:
+    """What a file says, by dotted names: no defaults.
+
+    :raises Mistake: it is not TOML.
+    """
+    try:
+        return dict(settings.flatten(tomllib.loads(text)))
+    except tomllib.TOMLDecodeError as error:
+        die(f"config.toml is not valid TOML: {error}.", hint="Mend it with: sudo jupyter-remote config edit")
 
 
 def from_words(name: str, text: str) -> Scalar:

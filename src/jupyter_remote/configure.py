@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from . import accounts, apply, configfile, password, paths, settings
+from . import accounts, apply, configfile, password, paths, people, settings
 from .run import EX_DATAERR, die, say
 from .settings import Scalar
 from .transaction import replace
@@ -121,7 +121,15 @@ def current() -> settings.Settings:
 
     :raises Mistake: see :func:`jupyter_remote.settings.load`.
     """
-    return settings.load(paths.CONFIG)
+    return parsed(settings.read(paths.CONFIG))
+
+
+def parsed(text: str) -> settings.Settings:
+    """Settings out of a text that is, or is to be, in config.toml.
+
+    :raises Mistake: see :func:`jupyter_remote.settings.parse`.
+    """
+    return settings.parse(text, str(paths.CONFIG), machine=people.machine_settings(), person=paths.PERSON)
 
 
 def change(values: Mapping[str, Scalar | None]) -> tuple[str, str]:
@@ -131,5 +139,5 @@ def change(values: Mapping[str, Scalar | None]) -> tuple[str, str]:
     """
     before = settings.read(paths.CONFIG)
     after = configfile.changed(before, values)
-    settings.parse(after, str(paths.CONFIG))
+    parsed(after)
     return before, after

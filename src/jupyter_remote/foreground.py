@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import NoReturn
 
-from . import accounts, apply, password, paths, render, systemd
+from . import accounts, apply, password, paths, systemd
 from .accounts import Account
 from .run import EX_NOPERM, EX_UNAVAILABLE, die, say
 from .server import secondfactor
@@ -25,9 +25,10 @@ from .settings import Settings
 _FIRST = 3
 
 
-def run(settings: Settings) -> NoReturn:
+def run(settings: Settings, *, keep_kernels: bool = False) -> NoReturn:
     """Serve until a signal comes. As root (the usual case in a container) or as the owner.
 
+    :param keep_kernels: they stay when the server ends, and the next one takes them over.
     :raises Mistake: somebody else calls, or the service runs already.
     """
     owner = accounts.owner(settings.user)
@@ -71,7 +72,10 @@ def run(settings: Settings) -> NoReturn:
         "LISTEN_FDS": str(len(listening)),
         "LISTEN_PID": str(os.getpid()),
     }
-    say(f"Serving {render.address(settings, apply.public_name(settings))} — Ctrl-C ends it, and its kernels with it.")
+    if keep_kernels:
+        environment["JUPYTER_REMOTE_KEEP_KERNELS"] = "1"
+    kernels = "; its kernels stay" if keep_kernels else ", and its kernels with it"
+    say(f"Serving {apply.address(settings)} — Ctrl-C ends it{kernels}.")
     if os.geteuid() == 0:
         accounts.become(owner)
     os.umask(0o077)

@@ -17,12 +17,12 @@ import sqlite3
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from . import accounts, configure, paths
+from . import accounts, completion, configure, paths
 from .keeper import wire
 from .run import EX_DATAERR, EX_NOPERM, EX_UNAVAILABLE, EX_USAGE, die, say
 
@@ -38,6 +38,8 @@ _KINDS = ("kernel", "terminal")
 _OTHER_VERSION = "other version"
 #: What :func:`named` says of them.
 WHICH = ("kernel", "What runs: jupyter-remote kernels")
+#: Seconds over which the processor's work is measured, at least.
+GLANCE = 0.3
 #: Characters of an id that are shown, at least; more where two begin alike.
 _SHORT = 8
 
@@ -47,7 +49,7 @@ class Kept:
     """A kernel or terminal that runs.
 
     ``started`` is in seconds since 1970, ``unseen`` counts messages that no browser has got yet. Sizes are in
-    bytes; None where the system does not say.
+    bytes, ``cpu`` in percent of one core (:func:`measured` finds it out); None where the system does not say.
     """
 
     id: str
@@ -62,6 +64,7 @@ class Kept:
     connections: int | None = None
     pid: int | None = None
     unit: str = ""
+    cpu: float | None = None
 
 
 class Silent(Exception):
@@ -131,6 +134,38 @@ def find(runtime: Path, sessions: Path) -> list[Kept]:
     return sorted(found, key=lambda one: (one.started or 0, one.id))
 
 
+def measured(found: Sequence[Kept], before: Mapping[str, float], seconds: float) -> list[Kept]:
+    """The same with what they took of the processor.
+
+    :param before: what :func:`spent` said that long ago.
+    """
+    now = spent(found)
+    cores = {
+        name: round(100 * max(now[name] - before[name], 0) / seconds, 1)
+        for name in now.keys() & before.keys()
+        if seconds > 0
+    }
+    return [replace(one, cpu=cores.get(one.id)) for one in found]
+
+
+def spent(found: Iterable[Kept]) -> dict[str, float]:
+    """What each has had of the processor until now, in seconds of a core, by its id."""
+    return {one.id: seconds for one in found if (seconds := _cpu_seconds(one)) is not None}
+
+
+def _cpu_seconds(one: Kept) -> float | None:
+    """How long all processes of its unit have had a core; None where nobody counts."""
+    if not one.unit or one.pid is None:
+        return None
+    try:
+        lines = Path(f"/proc/{one.pid}/cgroup").read_text().splitlines()
+        name = next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "")
+        counts = dict(line.split() for line in Path(f"/sys/fs/cgroup{name}/cpu.stat").read_text().splitlines())
+        return int(counts["usage_usec"]) / 1e6
+    except (OSError, KeyError, ValueError):
+        return None
+
+
 def disconnect(runtime: Path, labels: list[str]) -> None:
     """Close the browsers' connections that have one of these labels, whether the server is up or not.
 
@@ -190,6 +225,7 @@ def _kept(status: dict[str, Any], notebooks: dict[str, str]) -> Kept:
     spec = memo.get("spec") or {}
     ended = status.get("pid") is None
     sequence, delivered = status.get("sequence"), status.get("delivered")
+    pid, started = status.get("pid"), status.get("started")
     return Kept(
         id=name,
         kind=kind,
@@ -198,10 +234,10 @@ def _kept(status: dict[str, Any], notebooks: dict[str, str]) -> Kept:
         state="ended" if ended else str(status.get("execution_state") or ""),
         memory=memory.get("current"),
         memory_limit=memory.get("limit"),
-        started=status.get("started"),
+        started=started if isinstance(started, int | float) else None,
         unseen=max(sequence - delivered, 0) if sequence is not None and delivered is not None else None,
         connections=status.get("connections"),
-        pid=status.get("pid"),
+        pid=pid if isinstance(pid, int) else None,
         unit=str(status.get("unit") or ""),
     )
 
@@ -230,11 +266,13 @@ def add_parser(commands: Any) -> None:
     actions = kernels.add_subparsers(metavar="ACTION")
 
     interrupting = actions.add_parser("interrupt", help="what the square button does: stop the cell that runs")
-    interrupting.add_argument("ids", nargs="+", metavar="ID", help="as it is listed, or the beginning of it")
+    ids = interrupting.add_argument("ids", nargs="+", metavar="ID", help="as it is listed, or the beginning of it")
+    completion.completed(ids, completion.kernel_ids)
     interrupting.set_defaults(command=_interrupt)
 
     stopping = actions.add_parser("stop", help="end kernels or terminals, with all that they know")
-    stopping.add_argument("ids", nargs="*", metavar="ID", help="as it is listed, or the beginning of it")
+    ids = stopping.add_argument("ids", nargs="*", metavar="ID", help="as it is listed, or the beginning of it")
+    completion.completed(ids, completion.kernel_ids)
     stopping.add_argument("--all", action="store_true", help="everything that runs")
     stopping.set_defaults(command=_stop)
 
@@ -245,7 +283,7 @@ def as_owner() -> paths.Place:
     :raises Mistake: somebody else calls.
     """
     owner = accounts.owner(configure.current().user)
-    if os.geteuid() not in (0, owner.uid):
+    if not accounts.may_act_as(owner):
         die(
             f"Only {owner.name}, whose Jupyter this is, and root can do this.",
             hint=shlex.join(["sudo", "jupyter-remote", *sys.argv[1:]]),
@@ -263,6 +301,10 @@ def _all(place: paths.Place) -> list[Kept]:
 
 def _list(arguments: argparse.Namespace) -> int:
     found = _all(as_owner())
+    if arguments.json and (before := spent(found)):
+        begun = time.monotonic()
+        time.sleep(GLANCE)
+        found = measured(found, before, time.monotonic() - begun)
     print(json.dumps([vars(one) for one in found], indent=2) if arguments.json else as_text(found, time.time()))
     return 0
 
@@ -291,12 +333,12 @@ def _each(wanted: Iterable[Kept], done: str, operation: Callable[[Kept], object]
     for one in wanted:
         try:
             operation(one)
-            say(f"{_shown(one.id)} {done}{f': {_shown(one.notebook)}' if one.notebook else ''}")
+            say(f"{shown(one.id)} {done}{f': {shown(one.notebook)}' if one.notebook else ''}")
         except Silent as silent:
             code = EX_UNAVAILABLE
             # With its keeper a kernel ends.
             force = f"\n  By force: kill -KILL {silent.keeper}" if silent.keeper else ""
-            say(f"jupyter-remote: {_shown(one.id)} is not {done}: {silent}.{force}")
+            say(f"jupyter-remote: {shown(one.id)} is not {done}: {silent}.{force}")
     return code
 
 
@@ -326,7 +368,7 @@ def named(
         if len(meant) > 1:
             die(
                 f"{text!a} is the beginning of {len(meant)} ids.",
-                hint=f"Type more of it: {', '.join(_shown(one.id) for one in meant)}",
+                hint=f"Type more of it: {', '.join(shown(one.id) for one in meant)}",
                 code=EX_DATAERR,
             )
         if not meant:
@@ -352,7 +394,7 @@ def as_text(found: list[Kept], now: float) -> str:
         limit = f" of {size(one.memory_limit)}" if memory and one.memory_limit else ""
         rows.append(
             (
-                _shown(one.id[:length]),
+                shown(one.id[:length]),
                 one.state,
                 age(now - one.started) if one.started else "",
                 memory + limit,
@@ -371,10 +413,10 @@ def as_text(found: list[Kept], now: float) -> str:
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:
     """Rows of a heading and of what is below it, in columns."""
-    shown = [[_shown(word) for word in row] for row in rows]
-    widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))]
+    printed = [[shown(word) for word in row] for row in rows]
+    widths = [max(len(row[column]) for row in printed) for column in range(len(printed[0]))]
     return "\n".join(
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in shown
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in printed
     )
 
 
@@ -385,8 +427,8 @@ def _unique_length(ids: list[str]) -> int:
     return length
 
 
-def _shown(text: str) -> str:
-    # A file's name must not carry a terminal's control sequences.
+def shown(text: str) -> str:
+    """*text* without a terminal's control sequences, which a file's name may carry."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 

@@ -17,6 +17,8 @@ import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from .transaction import sync
+
 #: Secret scanners and people find a token by it.
 TOKEN = "jr_"
 
@@ -146,11 +148,7 @@ class Passes:
             raise
         finally:
             os.close(file)
-        directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(self.directory)
 
     def use(self, known: Pass, address: str) -> Pass:
         """Write down that it was used now, from there.

@@ -37,6 +37,19 @@ def hashed(password: str) -> str:
     return str(passwd(password))  # type: ignore[no-untyped-call]
 
 
+def typed() -> str:
+    """A password that somebody types twice, at the terminal.
+
+    :raises Mistake: the two are not the same.
+    """
+    import getpass
+
+    first = getpass.getpass("New password: ")
+    if getpass.getpass("Again: ") != first:
+        die("The two are not the same.", hint="Nothing was changed; try again.", code=EX_DATAERR)
+    return first
+
+
 def checked_hash(text: str) -> str:
     """A hash made elsewhere, if it is one that the server understands.
 
@@ -66,6 +79,42 @@ def is_locked(path: Path = paths.PASSWORD_HASH) -> bool | None:
         return None
 
 
+def from_credential(directory: Path, taken: Path = paths.CREDENTIAL) -> str:
+    """The hash of a password that was handed in as a systemd credential, if it was not taken before.
+
+    :param directory: where systemd has put it, ``$CREDENTIALS_DIRECTORY``.
+    :param taken: remembers the last one: a password that somebody has set since stays, at each boot.
+    :returns: empty when there is nothing new.
+    :raises Mistake: what was handed in is no password, or no hash.
+    """
+    from jupyter_server.auth.security import passwd_check
+
+    last = _text(taken)
+    if ready := _text(directory / "jupyter-remote.password-hash"):
+        return "" if ready == last else checked_hash(ready)
+    typed = _text(directory / "jupyter-remote.password")
+    if not typed or (last and passwd_check(last, typed)):  # type: ignore[no-untyped-call]
+        return ""
+    return hashed(typed)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError:
+        die(f"{path.name} is not UTF-8.", hint="Hand it in anew, as a browser would send it.", code=EX_DATAERR)
+
+
+def is_same(hash_or_locked: str, path: Path = paths.PASSWORD_HASH) -> bool:
+    """Whether that is in place already; root knows."""
+    try:
+        return path.read_text().strip() == hash_or_locked
+    except OSError:
+        return False
+
+
 def new_login_link(directory: Path) -> str:
     """Make a login token that works once, within ten minutes.
 
@@ -86,7 +135,7 @@ def new_login_link(directory: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         die(
             "The server has not run since the machine was started, so it cannot give out a login link.",
-            hint="sudo systemctl restart jupyter-remote",
+            hint=f"sudo systemctl restart {paths.SERVICE}",
             code=EX_UNAVAILABLE,
         )
     except PermissionError:

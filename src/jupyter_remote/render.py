@@ -1,4 +1,5 @@
-"""Settings -> the text of every file that depends on them. Pure: nothing is read or written here.
+"""Settings -> the text of every file that depends on them. Pure: nothing is written here, and nothing read but what
+the package has brought.
 
 Three alphabets guard what is rendered: names and ports that :mod:`~jupyter_remote.settings` has
 checked, JSON by :mod:`json`, and for a home directory (which nobody checks) systemd's own quoting.
@@ -15,6 +16,7 @@ import jinja2
 from . import acme, paths
 from .accounts import Account
 from .machine import Machine
+from .people import units
 from .server import pages
 from .settings import Settings, size_in_bytes
 
@@ -54,9 +56,12 @@ def address(settings: Settings, name: str) -> str:
 
 def notebook_dir(settings: Settings, owner: Account) -> Path:
     """The absolute path of the directory that the file browser shows."""
-    if settings.notebook_dir.startswith("~"):
-        return owner.home / settings.notebook_dir[1:].lstrip("/")
-    return Path(settings.notebook_dir)
+    return in_home(settings.notebook_dir, owner)
+
+
+def in_home(path: str, owner: Account) -> Path:
+    """The absolute path of what a setting calls ``~/…``, or absolutely."""
+    return owner.home / path[1:].lstrip("/") if path.startswith("~") else Path(path)
 
 
 def memory_limit(settings: Settings, machine: Machine) -> int | None:
@@ -71,7 +76,10 @@ def memory_limit(settings: Settings, machine: Machine) -> int | None:
 
 
 def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, str]:
-    """Every file that :mod:`~jupyter_remote.apply` puts in place, with its text."""
+    """Every file that :mod:`~jupyter_remote.apply` puts in place, with its text.
+
+    :raises OSError: a packaged unit, of which a further person's is made, cannot be read.
+    """
     server = {
         "base_url": settings.base_url,
         "notebook_dir": str(notebook_dir(settings, owner)),
@@ -83,8 +91,12 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         "memory_limit": memory_limit(settings, machine),
         "journal_bytes": size_in_bytes(settings.kernels_journal_size),
         "environments": settings.kernels_environments,
+        "default_environment": str(in_home(settings.kernels_default, owner)) if settings.kernels_default else "",
         "offer_environments": settings.kernels_without_ipykernel == "offer",
         "conda_channel": settings.conda_channel,
+        "gateway_url": settings.gateway_url,
+        "gateway_token_file": str(in_home(settings.gateway_token_file, owner)) if settings.gateway_token_file else "",
+        "gateway_ca_file": settings.gateway_ca_file,
     }
     place = paths.Place(settings.user)
     values = {
@@ -104,17 +116,30 @@ def render(settings: Settings, owner: Account, machine: Machine) -> dict[Path, s
         "hsts": machine.hsts,
         "more_workers": machine.few_workers,
         "watched": [watched for watched in map(_watchable, _watched(settings, machine)) if watched],
+        "door": paths.DOOR_DIR,
+        "away_page": paths.AWAY_PAGE,
+        "person": paths.PERSON,
+        "origin": paths.CONFIG,
     }
-    return {
-        paths.SERVER_JSON: json.dumps(server, indent=2) + "\n",
+    server_json = {paths.SERVER_JSON: json.dumps(server, indent=2) + "\n"}
+    if machine.is_slim:
+        return server_json
+    files = {
+        **server_json,
         paths.AWAY_PAGE: pages.away(settings.server_name or machine.name),
-        paths.APACHE_DEFINES: _template("apache-defines.conf.j2", values),
+        paths.APACHE_DEFINES: _template(f"apache-{'person' if paths.PERSON else 'defines'}.conf.j2", values),
         paths.SERVICE_DROPIN: _template("service-owner.conf.j2", values),
         paths.SOCKET_DROPIN: _template("socket-owner.conf.j2", values),
         paths.KERNEL_SERVICE_DROPIN: _template("kernel-owner.conf.j2", values),
         paths.KERNEL_SOCKET_DROPIN: _template("kernel-socket-owner.conf.j2", values),
-        paths.CERTIFICATE_DROPIN: _template("certificate-watched.conf.j2", values),
     }
+    if paths.PERSON:
+        made = {
+            own: units.made_of(packaged.name, packaged.read_text(), own.name)
+            for own, packaged in paths.OWN_UNITS.items()
+        }
+        return {**files, **made}
+    return {**files, paths.CERTIFICATE_DROPIN: _template("certificate-watched.conf.j2", values)}
 
 
 def _watched(settings: Settings, machine: Machine) -> tuple[str, ...]:

@@ -127,6 +127,8 @@ def run(
         done = subprocess.run(
             command,
             text=True,
+            # What others have written, a crontab or a name, need not be UTF-8.
+            errors="replace",
             stdout=pipe,
             stderr=pipe,
             cwd=cwd,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from . import kernels, paths
+from . import completion, kernels, paths
 from .passes import Pass, Passes
 from .run import EX_USAGE, die, say
 
@@ -30,7 +30,8 @@ def add_parser(commands: Any) -> None:
     sessions.set_defaults(command=_list)
     actions = sessions.add_subparsers(metavar="ACTION")
     ending = actions.add_parser("end", help="log browsers out and close what they have open; kernels go on")
-    ending.add_argument("ids", nargs="*", metavar="ID", help="as it is listed, or the beginning of it")
+    ids = ending.add_argument("ids", nargs="*", metavar="ID", help="as it is listed, or the beginning of it")
+    completion.completed(ids, completion.session_ids)
     ending.add_argument("--all", action="store_true", help="all of them")
     ending.add_argument("--keep", action="append", default=[], metavar="ID", help="with --all: but not this one")
     ending.set_defaults(command=_end)

@@ -41,6 +41,16 @@ class Key:
     meaning: str
     check: Callable[[Any], Scalar]
 
+    @property
+    def is_machines(self) -> bool:
+        """Whether it is the owner's to set, for everybody who has a Jupyter on the machine."""
+        return self.name in ("user", "server_name", "server_aliases") or self.name.startswith(("tls.", "apache."))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it takes, where those are few; empty for any other."""
+        return self.check.choices if isinstance(self.check, _OneOf) else ()
+
 
 # --- checks: each returns the clean value or raises Refused ---------------------------------------
 
@@ -170,14 +180,17 @@ def _email(value: object) -> str:
     return text
 
 
-def _one_of(*choices: str) -> Callable[[object], str]:
-    def check(value: object) -> str:
-        if isinstance(value, str) and value in choices:
-            return value
-        near = difflib.get_close_matches(str(value).lower(), choices, 1, 0.4)
-        raise Refused(" or ".join(f'"{choice}"' for choice in choices), near[0] if near else "")
+class _OneOf:
+    """The check of a key that takes one of a few words."""
 
-    return check
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
+
+    def __call__(self, value: object) -> str:
+        if isinstance(value, str) and value in self.choices:
+            return value
+        near = difflib.get_close_matches(str(value).lower(), self.choices, 1, 0.4)
+        raise Refused(" or ".join(f'"{choice}"' for choice in self.choices), near[0] if near else "")
 
 
 def _patterns(value: object) -> list[str]:
@@ -207,6 +220,14 @@ def _url(value: object) -> str:
     if text and not _URL.fullmatch(text):
         raise Refused(allowed, f"https://{text}" if _URL.fullmatch(f"https://{text}") and "://" not in text else "")
     return text
+
+
+def _gateway(value: object) -> str:
+    allowed = "an address such as https://gateway.example.org:8888, without a token in it"
+    text = _url(value)
+    if text and (not text.startswith("http") or set("?#@") & set(text)):
+        raise Refused(allowed, re.split("[?#]", text)[0] if text.startswith("http") and "@" not in text else "")
+    return text.rstrip("/").removesuffix("/api/kernels")
 
 
 def _channel(value: object) -> str:
@@ -330,7 +351,7 @@ KEYS: dict[str, Key] = {
             "interface",
             "lab",
             "The front page: JupyterLab or Notebook 7. The other stays reachable.",
-            _one_of("lab", "notebook"),
+            _OneOf("lab", "notebook"),
         ),
         Key(
             "tls.mode",
@@ -338,7 +359,7 @@ KEYS: dict[str, Key] = {
             "https: our own certificate, one that Apache gets from a certificate authority (ACME, Let's\n"
             "Encrypt) for server_name, one that is on this machine already, or none at all (only behind\n"
             "another proxy on this machine that does https).",
-            _one_of("self-signed", "acme", "existing", "none"),
+            _OneOf("self-signed", "acme", "existing", "none"),
         ),
         Key("tls.certificate", "", 'For mode = "existing": the certificate with its chain, PEM.', _path),
         Key("tls.key", "", 'For mode = "existing": its private key, PEM, without a passphrase.', _path),
@@ -359,14 +380,14 @@ KEYS: dict[str, Key] = {
             "auto",
             "Tell browsers to come by https alone (HSTS): auto, from our own vhost with a certificate that\n"
             "is trusted, when no plain http site is on this Apache; or off.",
-            _one_of("auto", "off"),
+            _OneOf("auto", "off"),
         ),
         Key(
             "apache.mode",
             "auto",
             "A vhost of our own (site), a location in the vhosts that are there (snippet),\n"
             "or whichever fits (auto): a site when the machine has no https vhost yet.",
-            _one_of("auto", "site", "snippet"),
+            _OneOf("auto", "site", "snippet"),
         ),
         Key(
             "server.idle_stop",
@@ -396,24 +417,47 @@ KEYS: dict[str, Key] = {
             _patterns,
         ),
         Key(
+            "kernels.default",
+            "",
+            "The environment of the kernel python3, which notebooks from elsewhere ask for: a directory such as\n"
+            "~/miniforge3, with ipykernel in it. Empty, or not there: an environment that is made for you.",
+            _directory,
+        ),
+        Key(
             "kernels.without_ipykernel",
             "offer",
             "Environments in which no kernel is installed: offer to install one with a click in the\n"
             "launcher, or hide them.",
-            _one_of("offer", "hide"),
+            _OneOf("offer", "hide"),
         ),
         Key(
             "kernels.sudo",
             "refused",
             "Whether sudo works in terminals and notebooks, for whom sudoers(5) lets.\n"
             "For those that start from then on.",
-            _one_of("refused", "allowed"),
+            _OneOf("refused", "allowed"),
+        ),
+        Key(
+            "gateway.url",
+            "",
+            "A gateway (Jupyter Kernel Gateway, Enterprise Gateway) whose kernels are offered beside those of\n"
+            "this machine: its address, as it stands before /api/kernels.",
+            _gateway,
+        ),
+        Key(
+            "gateway.token_file",
+            "~/.config/jupyter-remote/gateway-token",
+            "A file of the owner's with the token that it wants, on one line.",
+            _directory,
+        ),
+        Key(
+            "gateway.ca_file", "", "The certificate of its authority, PEM, where this machine does not trust it.", _path
         ),
         Key(
             "conda.distribution",
             "miniforge",
             "What `jupyter-remote conda install` installs. The other two have licence terms of their own.",
-            _one_of("miniforge", "miniconda", "anaconda"),
+            _OneOf("miniforge", "miniconda", "anaconda"),
         ),
         Key("conda.prefix", "", "Where it goes. Empty: a directory in the owner's home, ~/miniforge3.", _directory),
         Key(
@@ -432,6 +476,7 @@ SECTIONS: dict[str, str] = {
     "apache": "How Apache serves it.",
     "server": "The process that serves the pages.",
     "kernels": "The processes that run the owner's code.",
+    "gateway": "Kernels on other machines.",
     "conda": "The owner's conda, where `jupyter-remote conda install` is asked for one.",
 }
 
@@ -459,8 +504,12 @@ class Settings:
     kernels_memory_limit: str = "90%"
     kernels_journal_size: str = "256M"
     kernels_environments: list[str] = field(default_factory=list)
+    kernels_default: str = ""
     kernels_without_ipykernel: str = "offer"
     kernels_sudo: str = "refused"
+    gateway_url: str = ""
+    gateway_token_file: str = "~/.config/jupyter-remote/gateway-token"
+    gateway_ca_file: str = ""
     conda_distribution: str = "miniforge"
     conda_prefix: str = ""
     conda_channel: str = "conda-forge"
@@ -517,11 +566,13 @@ def flatten(document: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str
             yield prefix + name, value
 
 
-def parse(text: str, origin: str = "config.toml") -> Settings:
+def parse(text: str, origin: str = "config.toml", *, machine: Settings | None = None, person: str = "") -> Settings:
     """Settings out of the text of a ``config.toml``.
 
     :param origin: what to call the text in messages.
-    :raises Mistake: not TOML, an unknown key, or a value that its key does not take.
+    :param machine: the owner's settings, when these are of a further person, ``person``.
+    :raises Mistake: not TOML, an unknown key, or a value that its key does not take; or a person sets what is the
+        machine's.
     """
     try:
         document = tomllib.loads(text)
@@ -542,6 +593,15 @@ def parse(text: str, origin: str = "config.toml") -> Settings:
             values[name.replace(".", "_")] = clean(name, value)
         except Mistake as mistake:
             die(f"{origin}: {mistake.what}", hint=mistake.hint)
+        if machine and KEYS[name].is_machines:
+            die(
+                f"{origin}: {name} is set for the whole machine.",
+                hint=f"sudo jupyter-remote --for {machine.user} config set {name} …",
+            )
+    if machine:
+        values = {"base_url": f"/jupyter-{person}", **values, "user": person}
+        shared = (key.name.replace(".", "_") for key in KEYS.values() if key.is_machines and key.name != "user")
+        values |= {name: getattr(machine, name) for name in shared}
     settings = Settings(**values)
     _check_together(settings)
     return settings

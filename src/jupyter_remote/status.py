@@ -3,18 +3,78 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import __version__, accounts, acme, apache, apply, password, paths, render, secondfactor, systemd, tls
+from . import (
+    __version__,
+    accounts,
+    acme,
+    apache,
+    apply,
+    extensions,
+    kernels,
+    machine,
+    password,
+    paths,
+    people,
+    render,
+    secondfactor,
+    systemd,
+    tls,
+)
+from .accounts import Account
+from .doctor import system
+from .doctor.patient import Patient
+from .kernels import Kept
+from .passes import Passes
+from .refusals import Refusals
 from .run import Finding, Mistake, ProcessFailed
 from .settings import Settings
+
+#: Hours for which refused logins are counted.
+LATELY = 24
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A file system that notebooks or our own state are on; bytes."""
+
+    place: str
+    free_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class Login:
+    """A browser that came in, or somebody who did not; ``when`` is in seconds since 1970.
+
+    ``how`` is in words: what let them in, or why they were refused.
+    """
+
+    when: float
+    address: str
+    how: str
+    browser: str = ""
+
+
+@dataclass(frozen=True)
+class Other:
+    """The Jupyter of a further person of this machine."""
+
+    name: str
+    address: str
+    server: str
 
 
 @dataclass
 class Status:
-    """Facts as a program reads them (``--json``); ``findings`` is what needs attention."""
+    """Facts as a program reads them (``--json``); ``findings`` is what needs attention, ``notes`` what may wait.
+
+    What only the owner and root may see is None for others.
+    """
 
     version: str
     address: str
@@ -35,7 +95,20 @@ class Status:
     password: str
     second_factor: str
     conda: str
+    #: kernels and terminals, the oldest first
+    running: list[Kept] | None = None
+    #: how many are logged in
+    browsers: int | None = None
+    last_login: Login | None = None
+    refused_logins: int | None = None
+    last_refused: Login | None = None
+    disks: list[Disk] = field(default_factory=list)
+    machine_memory_bytes: int = 0
+    machine_free_bytes: int = 0
+    #: for the owner's: those of further people
+    others: list[Other] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:
@@ -45,31 +118,38 @@ class Status:
         return asdict(self)
 
 
-def collect(settings: Settings) -> Status:
-    """Ask everything once. Without root some facts are "not visible"."""
+def collect(settings: Settings, *, knock: bool = True) -> Status:
+    """Ask everything once. Without root some facts are "not visible".
+
+    :param knock: ask the server, too, whether it answers.
+    """
     findings: list[Finding] = []
+    owner = None
     try:
-        accounts.owner(settings.user)
+        owner = accounts.owner(settings.user)
     except Mistake as mistake:
         findings.append(Finding(mistake.what, mistake.hint))
+    before = _processor(settings, owner)
+    begun = time.monotonic()
     server, since, memory = _server(findings)
     locked = password.is_locked()
     if locked:
         findings.append(Finding("No password is set, so nobody can log in with one.", "sudo jupyter-remote password"))
     certificate = _certificate(settings, findings)
     trust, authority = _own_authority(settings)
-    kernels, kernels_memory = _kernels(findings)
+    count, kernels_memory = _kernels(findings)
     web = _apache(settings, findings)
-    if server == "running" and web == "running" and (problem := apply.unreachable(settings, seconds=1)):
+    if knock and server == "running" and web == "running" and (problem := apply.unreachable(settings, seconds=1)):
         findings.append(Finding(f"Jupyter does not answer through Apache: {problem}", "sudo jupyter-remote apply"))
-    return Status(
+    ram = machine.memory()
+    status = Status(
         version=__version__,
-        address=render.address(settings, apply.public_name(settings)),
+        address=apply.address(settings),
         owner=settings.user,
         server=server,
         since=since,
         memory_bytes=memory,
-        kernels=kernels,
+        kernels=count,
         kernels_memory_bytes=kernels_memory,
         apache=web,
         certificate=certificate.what,
@@ -80,27 +160,86 @@ def collect(settings: Settings) -> Status:
         conda=_conda(findings),
         password={True: "not set", False: "set", None: "not visible (needs sudo)"}[locked],
         second_factor="on: a code after the password" if secondfactor.is_on() else "off",
+        machine_memory_bytes=ram.total,
+        machine_free_bytes=ram.free,
+        others=_others(findings),
         findings=findings,
     )
+    _machine(settings, owner, status)
+    if owner and accounts.may_act_as(owner):
+        _owners(settings, owner, status, before, begun)
+    return status
+
+
+#: Kernels that run, and what each has had of the processor until then, by its id.
+_Running = tuple[list[Kept], dict[str, float]]
+
+
+def _processor(settings: Settings, owner: Account | None) -> _Running:
+    if not owner or not accounts.may_act_as(owner):
+        return [], {}
+    place = paths.Place(settings.user)
+    with accounts.acting_as(owner):
+        running = kernels.find(place.runtime, place.sessions)
+        return running, kernels.spent(running)
+
+
+def _owners(settings: Settings, owner: Account, status: Status, running: _Running, begun: float) -> None:
+    """What lies in the owner's directories."""
+    found, before = running
+    place = paths.Place(settings.user)
+    with accounts.acting_as(owner):
+        if before and (left := begun + kernels.GLANCE - time.monotonic()) > 0:
+            time.sleep(left)
+        # Not asked once more: one that hangs costs seconds each time.
+        status.running = kernels.measured(found, before, time.monotonic() - begun)
+        browsers = Passes(place.logins).all()
+        refused = Refusals(place.refused_logins).since(time.time() - LATELY * 3600)
+        old = [one.name for one in extensions.left_behind(place.state)]
+    if old:
+        what = f"Extensions of another version of Python are not in use: {', '.join(map(kernels.shown, old))}."
+        status.notes.append(Finding(what, "jupyter-remote extensions upgrade"))
+    status.browsers = len(browsers)
+    if browsers:
+        last = browsers[-1]
+        status.last_login = Login(last.created, last.address, last.how, last.browser)
+    status.refused_logins = len(refused)
+    if refused:
+        status.last_refused = Login(refused[-1].when, refused[-1].address, refused[-1].why)
+
+
+def _machine(settings: Settings, owner: Account | None, status: Status) -> None:
+    """Disks and memory, and what the doctor says of them."""
+    places = [*([render.notebook_dir(settings, owner)] if owner else []), paths.STATE_DIR]
+    status.disks = [Disk(str(one.place), one.free, one.total) for one in machine.file_systems(places)]
+    patient = Patient(settings)
+    for check in (system.disks, system.memory, system.clock):
+        for found in check(patient):
+            (status.findings if found.is_error else status.notes).append(Finding(found.what, found.hint))
 
 
 def _server(findings: list[Finding]) -> tuple[str, str, int | None]:
     if not systemd.running():
-        return "no systemd here (jupyter-remote run)", "", None
+        return "no unit of systemd's (jupyter-remote run)", "", None
     shown = systemd.properties(
         paths.SERVICE,
         *("ActiveState", "SubState", "LoadState", "ActiveEnterTimestamp", "InactiveEnterTimestamp", "MemoryCurrent"),
     )
     memory = _number(shown["MemoryCurrent"])
-    state = shown["SubState"] if shown["ActiveState"] == "active" else shown["ActiveState"]
+    state = _state(shown)
     if shown["LoadState"] == "masked":
         findings.append(Finding(f"{paths.SERVICE} is masked.", f"sudo systemctl unmask --now {paths.SERVICE}"))
     elif systemd.sleeps(paths.SERVICE, paths.SOCKET):
         return "asleep, wakes at the next request", shown["InactiveEnterTimestamp"], None
     elif shown["ActiveState"] != "active":
         words = systemd.last_words(paths.SERVICE, 3)
-        findings.append(Finding(f"The server is {state}. {words}".strip(), "sudo systemctl restart jupyter-remote"))
+        findings.append(Finding(f"The server is {state}. {words}".strip(), f"sudo systemctl restart {paths.SERVICE}"))
     return state, shown["ActiveEnterTimestamp"], memory
+
+
+def _state(shown: dict[str, str]) -> str:
+    """How a unit is, in one word of systemd's."""
+    return shown["SubState"] if shown["ActiveState"] == "active" else shown["ActiveState"]
 
 
 def _kernels(findings: list[Finding]) -> tuple[int | None, int | None]:
@@ -114,6 +253,28 @@ def _kernels(findings: list[Finding]) -> tuple[int | None, int | None]:
     # A slice that is not there any more remembers what it had.
     shown = systemd.properties(paths.KERNELS_SLICE, "MemoryCurrent") if count else {"MemoryCurrent": ""}
     return count, _number(shown["MemoryCurrent"])
+
+
+def _others(findings: list[Finding]) -> list[Other]:
+    found = []
+    for name in () if paths.PERSON else people.names():
+        service = paths.service_of(name)
+        state = "unknown"
+        if systemd.running():
+            shown = systemd.properties(service, "ActiveState", "SubState")
+            state = _state(shown)
+            if systemd.sleeps(service, paths.socket_of(name)):
+                state = "asleep"
+            elif state != "running":
+                hint = f"sudo jupyter-remote {people.OPTION} {name} status"
+                findings.append(Finding(f"The server of {name} is {state}.", hint))
+        try:
+            address = apply.address(people.settings_of(name))
+        except Mistake as mistake:
+            findings.append(Finding(f"The settings of {name}: {mistake.what}", mistake.hint))
+            address = ""
+        found.append(Other(name, address, state))
+    return found
 
 
 def _number(text: str) -> int | None:
@@ -273,42 +434,3 @@ def _own_authority(settings: Settings) -> tuple[str, str]:
     except (OSError, ProcessFailed):
         return "", ""
     return f"import {paths.CA_CERTIFICATE} into the browser (docs/https.md, man jupyter-remote)", fingerprint
-
-
-def as_text(status: Status) -> str:
-    """For a terminal, 80 columns."""
-    rows = [
-        ("Address", status.address),
-        ("Owner", status.owner),
-        ("Server", f"{status.server}{f' since {status.since}' if status.since else ''}"),
-        ("Memory", f"{status.memory_bytes / 2**20:.0f} MiB" if status.memory_bytes else ""),
-        ("Kernels", _running(status)),
-        ("Apache", status.apache),
-        ("Certificate", status.certificate),
-        ("SHA-256", status.fingerprint and _in_two_lines(status.fingerprint)),
-        ("To trust it", status.trust),
-        ("Its SHA-256", status.authority_fingerprint and _in_two_lines(status.authority_fingerprint)),
-        ("Password", status.password),
-        ("2nd factor", status.second_factor),
-        ("Conda", status.conda),
-    ]
-    lines = [f"{name:<12} {value}" for name, value in rows if value]
-    if status.findings:
-        lines.append("\nNeeds attention:")
-        for finding in status.findings:
-            lines.append(f"- {finding.what}\n    {finding.hint}")
-    else:
-        lines.append("\nAll is well.")
-    return "\n".join(lines)
-
-
-def _running(status: Status) -> str:
-    if not status.kernels:
-        return ""
-    memory = f", {status.kernels_memory_bytes / 2**20:.0f} MiB" if status.kernels_memory_bytes else ""
-    return f"{status.kernels} kernels and terminals{memory} (jupyter-remote kernels)"
-
-
-def _in_two_lines(fingerprint: str) -> str:
-    half = len(fingerprint) // 2 + 1
-    return f"{fingerprint[:half]}\n{'':<13}{fingerprint[half:]}"

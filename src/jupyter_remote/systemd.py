@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from . import machine
+from . import machine, paths
 from .run import ASLEEP, EX_ASLEEP, ProcessFailed, run
 
 
 def running() -> bool:
-    """Whether systemd runs this machine; when it does not, nothing below may be called."""
-    return machine.has_systemd()
+    """Whether systemd runs this machine, and Jupyter on it; when it does not, nothing below may be called for our
+    units."""
+    return machine.has_systemd() and not is_slim()
+
+
+def is_slim() -> bool:
+    """Whether this is the slim package (docs/slim.md), which has neither units nor files for Apache."""
+    return not (paths.PACKAGED_UNITS / "jupyter-remote.service").exists()
 
 
 def properties(unit: str, *names: str) -> dict[str, str]:
@@ -79,6 +85,16 @@ def start_in_background(unit: str) -> None:
     :raises ProcessFailed: there is no such unit.
     """
     run("systemctl", "start", "--no-block", unit)
+
+
+def enable(unit: str) -> None:
+    """Have a unit start at boot."""
+    run("systemctl", "--quiet", "enable", unit)
+
+
+def disable(unit: str) -> None:
+    """Have a unit start at boot no more; also where systemd does not run."""
+    run("systemctl", "--quiet", "disable", unit, check=False)
 
 
 def stop(*units: str) -> None:

@@ -25,22 +25,24 @@ class Transaction:
             self.rollback()
 
     def write(self, path: Path, text: str, mode: int = 0o644) -> bool:
-        """Put a file in place.
+        """Put a file in place. One that is there keeps its owner.
 
         :returns: whether it is different from before.
         :raises OSError: it cannot be written (no space, read-only); nothing has changed then.
         """
         try:
-            before = path.read_text(encoding="utf-8", errors="surrogateescape")
+            with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+                before, old = file.read(), os.fstat(file.fileno())
         except FileNotFoundError:
-            before = None
-        if before == text and path.stat().st_mode & 0o777 == mode:
-            return False
-        replace(path, text, mode)
-        if before is None:
+            replace(path, text, mode)
             self._undo.append(lambda: path.unlink(missing_ok=True))
-        else:
-            self._undo.append(lambda: replace(path, before, mode))
+            return True
+        old_mode = old.st_mode & 0o777
+        if before == text and old_mode == mode:
+            return False
+        owner = old.st_uid, old.st_gid
+        replace(path, text, mode, owner)
+        self._undo.append(lambda: replace(path, before, old_mode, owner))
         return True
 
     def on_rollback(self, undo: Callable[[], None]) -> None:
@@ -56,9 +58,10 @@ class Transaction:
                 continue
 
 
-def replace(path: Path, text: str, mode: int = 0o644) -> None:
+def replace(path: Path, text: str, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
     """Write a file so that a reader, or a crash, finds the old one or the new one and nothing between.
 
+    :param owner: user and group that it is to belong to, when root writes; else it is the caller's.
     :raises OSError: it cannot be written; the old file is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,9 +70,23 @@ def replace(path: Path, text: str, mode: int = 0o644) -> None:
         with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
+            if owner is not None and os.geteuid() == 0:
+                os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def sync(directory: Path) -> None:
+    """Have the names in a directory on the disk before anything that follows.
+
+    :raises OSError: the disk does not take them.
+    """
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

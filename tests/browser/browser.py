@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +115,15 @@ class Browser:
         # the notebook's own indicator shows idle before there is a kernel; a cell run then is forgotten
         self.page.locator("#jp-main-statusbar").get_by_text(re.compile(r"\| Idle$")).wait_for()
 
+    def wait_until(self, question: str) -> None:
+        """Until an ``async`` function in the page returns something true. (``wait_for_function`` does not wait for one:
+        to it a promise is true.)
+        """
+        end = time.monotonic() + PATIENCE / 1000
+        while not self.page.evaluate(question):
+            assert time.monotonic() < end, f"it is never true: {question}"
+            self.page.wait_for_timeout(200)
+
     @contextmanager
     def offline(self) -> Iterator[None]:
         """The laptop has no network."""
@@ -149,7 +159,7 @@ def browsing(
         network.visiting() as laptop,
         sync_playwright() as player,
     ):
-        _trust(Path(home), box.read("/var/lib/jupyter-remote/ca.crt"), *authorities)
+        trust(Path(home), box.read("/var/lib/jupyter-remote/ca.crt"), *authorities)
         chromium = player.chromium.launch(
             executable_path=_program(Path(home), network.inside(laptop, CHROMIUM)),
             headless=True,
@@ -174,7 +184,7 @@ def _program(home: Path, command: list[str]) -> Path:
     return program
 
 
-def _trust(home: Path, *authorities: str) -> None:
+def trust(home: Path, *authorities: str) -> None:
     """Tell the browser whose home this is to believe *authorities* (PEM)."""
     database = home / ".pki/nssdb"
     database.mkdir(parents=True)

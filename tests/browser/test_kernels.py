@@ -88,7 +88,7 @@ def open_notebook(browser: Browser, front_end: str) -> None:
     browser.open(FRONT_ENDS[front_end])
     browser.page.locator(".jp-NotebookPanel:visible .jp-Notebook .jp-Cell").first.wait_for()
     # A cell that is run before the page has its kernel is forgotten.
-    browser.page.wait_for_function(CONNECTED)
+    browser.wait_until(CONNECTED)
 
 
 def numbers(text: str) -> list[int]:

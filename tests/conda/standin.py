@@ -422,6 +422,7 @@ def list_packages(arguments: argparse.Namespace) -> None:
             "name": record.name.normalized, "platform": record.subdir, "version": str(record.version),
         }
         for record in sorted(records_of(prefix), key=lambda record: record.name.normalized)
+        if re.search(arguments.pattern, record.name.normalized)
     ]  # fmt: skip
     if arguments.json:
         print(json.dumps(rows, indent=2))
@@ -536,7 +537,9 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("install", parents=[packages]).set_defaults(do=add)
     commands.add_parser("update", parents=[packages, whole], aliases=["upgrade"]).set_defaults(do=update)
     commands.add_parser("remove", parents=[packages, whole], aliases=["uninstall"]).set_defaults(do=remove)
-    commands.add_parser("list", parents=[place]).set_defaults(do=list_packages)
+    listing = commands.add_parser("list", parents=[place])
+    listing.add_argument("pattern", nargs="?", default="")
+    listing.set_defaults(do=list_packages)
     commands.add_parser("info", parents=[place]).set_defaults(do=info)
     settings = commands.add_parser("config", parents=[place])
     settings.add_argument("--show", nargs="*", default=[])

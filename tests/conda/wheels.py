@@ -14,6 +14,7 @@ from email.parser import BytesParser
 from pathlib import Path
 
 from lab import cache
+from lab.box import Box
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -24,6 +25,8 @@ from tests.conda.package import PLACEHOLDER, File, Package
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements"
 PINNED = ("kernel", "channel")
+#: where a box has what was downloaded, for :func:`offer`
+INSIDE = "/opt/wheels"
 
 #: what the Python of the package `python` says of itself
 ENVIRONMENT = {
@@ -37,26 +40,36 @@ LEFT_OUT = re.compile(r"jedi/third_party/(django-stubs|typeshed/stubs)/|(^|/)tes
 _GLIBC_MINOR = range(5, 37)
 
 
-def download(directory: Path) -> list[Path]:
-    """All pinned wheels that the package ``python`` can use; downloaded once and kept below *directory*.
+def download(directory: Path, pinned: tuple[str, ...] = PINNED, python: str = cpython.VERSION) -> list[Path]:
+    """All pinned wheels that a Python of our machines can use; downloaded once and kept below *directory*.
 
+    :param pinned: files in requirements/.
+    :param python: its version; without it, that of the package ``python``.
     :raises ProcessFailed: pip cannot get them.
     """
-    pins = "".join((REQUIREMENTS / f"{name}.txt").read_text() for name in PINNED)
-    key = hashlib.sha256(repr([pins, ENVIRONMENT]).encode()).hexdigest()[:12]
+    pins = "".join((REQUIREMENTS / f"{name}.txt").read_text() for name in pinned)
+    environment = {**ENVIRONMENT, "python_version": python, "python_full_version": f"{python}.2"}
+    key = hashlib.sha256(repr([pins, environment]).encode()).hexdigest()[:12]
 
     def fetch(partial: Path) -> None:
-        say("downloading the wheels of the conda channel")
+        say(f"downloading the wheels of {' and '.join(pinned)}")
         chosen = partial / "requirements.txt"
-        chosen.write_text("".join(_for_our_python(pins)))
+        chosen.write_text("".join(_for_our_python(pins, environment)))
         platforms = [f"--platform=manylinux_2_{minor}_{platform.machine()}" for minor in reversed(_GLIBC_MINOR)]
         run(
             sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-            "--require-hashes", "--only-binary=:all:", f"--python-version={cpython.VERSION}", *platforms,
+            "--require-hashes", "--only-binary=:all:", f"--python-version={python}", *platforms,
             f"--dest={partial}", f"--requirement={chosen}",
         )  # fmt: skip
 
     return sorted(cache.build_once(directory / f"wheels-{key}", fetch).glob("*.whl"))
+
+
+def offer(box: Box) -> None:
+    """Have alice's pip find what lies in :data:`INSIDE` of a box, and nothing else."""
+    box.as_user("alice").sh("mkdir -p .config/pip")
+    found = f"[global]\nno-index = true\nfind-links = {INSIDE}\n"
+    box.write("/home/alice/.config/pip/pip.conf", found, owner="alice")
 
 
 def package(wheel: Path) -> Package:
@@ -80,12 +93,12 @@ def package(wheel: Path) -> Package:
     return Package(name, version, files, (f"python {cpython.VERSION}.*", *depends), build)
 
 
-def _for_our_python(pins: str) -> Iterator[str]:
+def _for_our_python(pins: str, environment: dict[str, str]) -> Iterator[str]:
     """The blocks of requirements/*.txt that apply to our Python, which pip must not judge by the one it runs on."""
     for block in re.split(r"^(?=[a-z0-9])", re.sub(r"^ *#.*\n", "", pins, flags=re.M), flags=re.M):
         first, newline, hashes = block.partition("\n")
         name, _, marker = first.removesuffix(" \\").partition(" ; ")
-        if name and (not marker or Marker(marker).evaluate(ENVIRONMENT)):
+        if name and (not marker or Marker(marker).evaluate(environment)):
             yield f"{name} \\{newline}{hashes}"
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from lab.box import Box
 
-from tests.client import Client
+from tests.client import Client, wait_until
+from tests.installed import PASSWORD
 
 MakeClient = Callable[..., Client]
 
@@ -27,6 +28,41 @@ def test_status_of_a_healthy_machine_has_nothing_to_complain_of(box: Box) -> Non
         "set",
     )
     assert facts["findings"] == []
+    assert facts["disks"][0]["total_bytes"] > facts["disks"][0]["free_bytes"] > 0
+
+
+@pytest.mark.either_release
+def test_status_tells_the_owner_of_logins_and_kernels_and_nobody_else(box: Box, client: MakeClient) -> None:
+    visitor = client(box)
+    assert not visitor.try_login("wrong")
+    kernel = visitor.login(PASSWORD).start_kernel()
+    kernel.execute("x = 0")
+    request = kernel.submit("print('begun')\nwhile True: x += 1")
+    wait_until(lambda: "begun" in kernel.receive()["content"].get("text", ""), "it does not begin")
+    for person in (box.as_user("root"), box.as_user("alice")):
+        facts = json.loads(person.sh("jupyter-remote status --json"))
+        assert (facts["browsers"], facts["last_login"]["how"], facts["refused_logins"]) == (1, "password", 1)
+        assert facts["last_refused"]["how"] == "wrong password"
+        (running,) = facts["running"]
+        assert (running["id"], running["state"]) == (kernel.id, "busy")
+        assert running["cpu"] > 20
+    kernel.interrupt()
+    assert kernel.result(request).error == "KeyboardInterrupt: "
+    # Neither whether somebody is logged in, nor what runs.
+    facts = json.loads(box.as_user("bob").attempt("jupyter-remote status --json").stdout)
+    assert {facts[name] for name in ("browsers", "last_login", "refused_logins", "running")} == {None}
+    # The page says the same.
+    assert visitor.api("GET", "jupyter-remote/status")["browsers"] == 1
+
+
+@pytest.mark.one_release
+def test_status_is_watched_until_somebody_has_seen_enough(box: Box) -> None:
+    with box.terminal("jupyter-remote status --watch", user="alice") as terminal:
+        terminal.expect("All is well.")
+        box.sh("systemctl stop apache2")
+        terminal.expect("Apache is not running.")
+        terminal.press("ctrl-c")
+        assert terminal.wait() == 0
 
 
 @pytest.mark.one_release

@@ -13,14 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from lab.box import Box, Person
 
 from tests.client import Client
 from tests.conda import served
 from tests.conda.served import Served
 from tests.installed import ANSWERS, PASSWORD
+from tests.pages import blocks, reader
 
 MakeClient = Callable[..., Client]
+FIRST, MORE, UNATTENDED, MIRROR, PROOF = blocks("docs/conda.md")
+CREATE, *_ = blocks("docs/dask.md")
 PREFIX = "/home/alice/miniforge3"
 SCRIPT = "/usr/lib/jupyter-remote/conda-bootstrap"
 
@@ -97,6 +101,29 @@ def test_packages_that_are_installed_in_a_cell_are_the_kernels_and_survive_an_up
     assert after.execute("import demo_data; demo_data.__version__").value == "'2.0'"
     places = after.execute("import comm; comm.__file__").value
     assert places is not None and f"{PREFIX}/envs/main/" in places
+
+
+@pytest.mark.one_release
+def test_what_the_page_says(box: Box, deb: Path, channel: Served, client: MakeClient):
+    alice, visitor = reader(box), client(box).login(PASSWORD)
+    # Of the mirror first: there is no other way from here.
+    mirror = "https://mirror.example.org"
+    own = {f"{mirror}/Miniforge3.sh": channel.installer_url, f"{mirror}/conda-forge": channel.url}
+    alice.sh(MIRROR.filled({**own, "DIGEST": channel.sha256}))
+    box.sh(f"cp {box.put(deb)} /root/jupyter-remote.deb")
+    for command in yaml.safe_load(UNATTENDED.filled({"numpy, pandas": "demo-data"}))["runcmd"]:
+        box.sh(command if isinstance(command, str) else " ".join(command))
+    assert alice.sh("~/miniforge3/envs/main/bin/python -c 'import demo_data; print(demo_data.__version__)'") == "2.0"
+    alice.sh(FIRST.text)
+    box.write("/home/alice/environment.yml", "name: stats\ndependencies: [demo-data=1.0]\n", owner="alice")
+    alice.sh("set -e\n" + MORE.filled({"numpy pandas matplotlib": "demo-data", "pytorch": "activate-demo"}))
+    conda = {"conda create": "~/miniforge3/bin/conda create", "dask distributed bokeh cryptography": "demo-data"}
+    alice.sh(CREATE.filled(conda))
+    for proof in PROOF.filled({"r-irkernel": "echo-kernel"}).splitlines():
+        # The publishers are not here; by then all of the line was understood.
+        assert alice.attempt(proof).returncode == (68 if "--distribution" in proof else 0), proof
+    found = set(visitor.api("GET", "kernelspecs")["kernelspecs"])
+    assert {f"conda-env-{name}" for name in ("main-py", "stats-py", "torch-py", "cluster-py", "r-echo")} <= found
 
 
 @pytest.mark.one_release

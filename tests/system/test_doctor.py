@@ -39,6 +39,13 @@ def small_disk(options: str, then: str) -> str:
     return f"mount -t tmpfs -o mode=0700,uid=1000,gid=1000,{options} tmpfs /home/alice; {then}"
 
 
+def less_memory(lines: str) -> str:
+    """A machine whose kernel says so, as a container's does; *lines* are sed's."""
+    return f"sed -E '{lines}' /proc/meminfo > /run/meminfo; mount --bind /run/meminfo /proc/meminfo"
+
+
+ALL_MEMORY = "umount /proc/meminfo"
+
 MACHINE = [
     Case("disk-full", small_disk("size=70m", "head -c 10M /dev/zero > /home/alice/big"), "umount -l /home/alice"),
     Case(
@@ -51,6 +58,19 @@ MACHINE = [
         "clock-wrong",
         "touch -d '+3 days' /usr/lib/jupyter-remote/lib/python3*/site-packages/jupyter_remote/__init__.py",
         "touch -d '-3 days' /usr/lib/jupyter-remote/lib/python3*/site-packages/jupyter_remote/__init__.py",
+    ),
+    Case("memory-low", less_memory(r"s/^(MemAvailable:) .*/\1 99000 kB/"), ALL_MEMORY),
+    Case(
+        "no-swap",
+        # What a kernel may have is a part of the machine's memory.
+        less_memory(r"s/^(MemTotal|MemAvailable):.*/\1: 1000000 kB/; s/^(Swap.*:).*/\1 0 kB/") + f"; {APPLY}",
+        f"{ALL_MEMORY}; {APPLY}",
+    ),
+    Case(
+        "journal-big",
+        # A journal of which most is room: what counts is what it takes of the disk.
+        "cd /var/log/journal/*/; journalctl --rotate; fallocate -n -l 4200M $(ls system@* | head -1)",
+        "journalctl --vacuum-size=500M 2>&1",
     ),
     Case("reboot-wanted", "touch /run/reboot-required", "rm /run/reboot-required"),
     Case(
@@ -266,6 +286,16 @@ FILES = [
         " > .local/share/jupyter/kernels/old/kernel.json; chown -R alice: .local",
         f"{HOME} rm -r .local/share/jupyter/kernels",
     ),
+    Case(
+        "default-gone",
+        "jupyter-remote config set kernels.default '~/gone'",
+        "jupyter-remote config unset kernels.default",
+    ),
+    Case(
+        "gateway-away",
+        "jupyter-remote config set gateway.url https://localhost:9",
+        "jupyter-remote config unset gateway.url",
+    ),
     Case("home-open", f"{HOME} chmod 777 .", f"{HOME} chmod 700 ."),
     Case("foreign-files", f"{HOME} mkdir -p .jupyter; chown root: .jupyter"),
     Case(
@@ -324,13 +354,23 @@ def test_on_a_healthy_machine_it_finds_nothing_and_leaves_nothing(box: Box):
         assert (code, report["findings"], report["skipped"]) == (0, [], []), change
         # what any kernel leaves
         assert set(box.sh("ls -A /home/alice").split()) - set(before) <= {".ipython"}
+        # Not in the trash either.
+        assert box.sh("find /home/alice -name '*doctor*'") == ""
     assert "No browser is logged in" in box.sh("jupyter-remote sessions")
     assert "No kernel runs" in box.sh("jupyter-remote kernels")
 
 
 @pytest.mark.one_release
 def test_it_is_read_by_a_person(box: Box):
-    assert "All is well." in box.sh("jupyter-remote doctor")
+    # Whatever this machine is, of which a box sees that.
+    box.write("/run/cloud-init/cloud-id", "none\n")
+    said = box.sh("jupyter-remote doctor")
+    assert "All is well." in said
+    assert "From here nobody sees" not in said
+    box.write("/run/cloud-init/cloud-id", "aws\n")
+    said = box.sh("jupyter-remote doctor")
+    assert "All is well." in said
+    assert "the security group of the instance in Amazon EC2" in said
     box.sh("systemctl stop apache2")
     done = box.attempt("jupyter-remote doctor")
     assert done.returncode == 69

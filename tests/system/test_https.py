@@ -12,8 +12,10 @@ from lab.box import NONINTERACTIVE, Box
 from tests.authority import Authority
 from tests.client import Client, wait_until
 from tests.installed import PASSWORD
+from tests.pages import blocks, reader
 from tests.system.test_other_sites import make_shop
 
+FETCH, ACME, EXISTING, NONE, NGINX = blocks("docs/https.md")
 _STORE = "/etc/apache2/md"
 
 
@@ -72,9 +74,8 @@ def test_a_trusted_certificate_comes_is_renewed_and_goes_by_itself(authority: Au
     done = box.attempt("jupyter-remote config set tls.mode acme")
     assert done.returncode == 78
     assert "config set server_name" in done.stderr
-    said = box.sh(
-        f"jupyter-remote config set server_name box.test tls.acme_directory {authority.url} tls.mode acme 2>&1"
-    )
+    box.sh(f"jupyter-remote config set tls.acme_directory {authority.url}")
+    said = reader(box).sh("exec 2>&1\n" + ACME.filled({"lab.example.org": "box.test"}))
     assert "The certificate for box.test is in use." in said
     assert "Pebble" in served(box, "-issuer")
     # Both kinds of key that a browser may want: one certificate, never our own.
@@ -214,9 +215,7 @@ def test_an_existing_certificate_is_watched_and_a_broken_one_not_taken(box: Box)
             box.sh(f"rm -f {live}/{kind}.pem && ln -s ../../archive/box.test/{kind}{number}.pem {live}/{kind}.pem")
 
     renewed(1, watched=False)
-    box.sh(
-        f"jupyter-remote config set tls.certificate {live}/fullchain.pem tls.key {live}/privkey.pem tls.mode existing"
-    )
+    reader(box).sh(EXISTING.filled({"lab.example.org": "box.test"}))
     assert "number1" in served(box, "-subject")
     assert findings(box) == ""
     for number in (2, 3):
@@ -255,6 +254,13 @@ def test_the_own_authority_can_be_fetched_and_recognised(box: Box) -> None:
         box.sh("curl -skf https://localhost/jupyter-remote-ca.crt")
         == box.read("/var/lib/jupyter-remote/ca.crt").strip()
     )
+    # The other way to fetch it.
+    alice = box.as_user("alice")
+    box.sh("apt-get -qq install --yes openssh-server >/dev/null", env=NONINTERACTIVE)
+    alice.sh("mkdir .ssh && cd .ssh && ssh-keygen -qt ed25519 -N '' -f id_ed25519 && cp id_ed25519.pub authorized_keys")
+    alice.sh("ssh-keyscan localhost >.ssh/known_hosts")
+    alice.sh(FETCH.filled({"SERVER": "localhost"}))
+    assert "version" in alice.sh("curl -sf --cacert jupyter-remote-ca.crt https://box.test/jupyter/api")
     assert "application/x-x509-ca-cert" in box.sh("curl -skI https://localhost/jupyter-remote-ca.crt")
     of_file = box.sh("openssl x509 -noout -fingerprint -sha256 -in /var/lib/jupyter-remote/ca.crt").partition("=")[2]
     assert json.loads(box.sh("jupyter-remote status --json"))["authority_fingerprint"] == of_file
@@ -272,3 +278,16 @@ def test_without_tls_only_this_machine_may_come_in(box: Box) -> None:
     for headers in ([], ["-H", "X-Forwarded-For: 127.0.0.1", "-H", "X-Real-IP: 127.0.0.1"]):
         question = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *headers]
         assert run(*question, f"http://{box.ip}/jupyter/api").stdout == "403"
+
+
+@pytest.mark.one_release
+def test_behind_nginx(box: Box) -> None:
+    box.sh("apt-get -qq install --yes nginx-light >/dev/null", env=NONINTERACTIVE)
+    reader(box).sh("set -e\n" + NONE.filled({"lab.example.org": "box.test"}))
+    pair = "-newkey rsa:2048 -nodes -subj /CN=nginx -addext subjectAltName=DNS:box.test"
+    box.sh(f"cd /etc/nginx && openssl req -x509 {pair} -keyout key.pem -out cert.pem 2>&1")
+    its = "listen 443 ssl;\nserver_name box.test;\nssl_certificate cert.pem;\nssl_certificate_key key.pem;\n"
+    box.write("/etc/nginx/sites-enabled/default", f"server {{\n{its}{NGINX.text}}}\n")
+    box.sh("systemctl restart nginx")
+    with Client(box.ip, "https://box.test/jupyter", box.read("/etc/nginx/cert.pem")) as visitor:
+        assert visitor.login(PASSWORD).start_kernel().execute("6 * 7").value == "42"

@@ -13,12 +13,17 @@ from lab.box import NONINTERACTIVE, Box, Person
 from lab.terminal import Terminal
 
 from jupyter_remote.run import run
+from tests import installed
 from tests.client import Client
 from tests.container import Container
 from tests.installed import ANSWERS, OWNER, PASSWORD
+from tests.pages import blocks, reader
 from tests.website import Website
 
 MakeClient = Callable[..., Client]
+
+FROM_CHECKOUT, FROM_PACKAGE, REMOVE = blocks("README.md")
+INSTALL, STATUS, CELL, RESTART, DOCTOR = blocks("docs/tutorial.md")
 
 
 # --- installing --------------------------------------------------------------------------------------
@@ -60,10 +65,45 @@ def test_without_a_password_it_is_locked_and_a_link_opens_it(ready_box: Box, deb
     assert visitor.start_kernel().execute("1 + 1").value == "2"
 
 
+@pytest.mark.one_release
+def test_what_readme_and_the_tutorial_say(ready_box: Box, deb: Path, client: MakeClient):
+    box, alice = ready_box, reader(ready_box)
+    box.sh("apt-get -qq update && apt-get -qq install --yes sudo", env=NONINTERACTIVE)
+    installed.put_checkout(box.path("/home/alice") / "jupyter-remote", deb, box.suite)
+    with box.terminal(f"cd jupyter-remote\n{FROM_CHECKOUT.text}", user="alice") as terminal:
+        for question in ("Password to log in to Jupyter:", "type the password again"):
+            terminal.expect(question)
+            terminal.answer(PASSWORD)
+        terminal.expect("Jupyter answers here: https://box.test/jupyter")
+        assert terminal.wait() == 0, terminal.screen()
+    visitor = client(box).login(PASSWORD)
+    # What has been installed this way is the package.
+    assert "is already the newest version" in alice.sh(f"cd jupyter-remote\n{FROM_PACKAGE.text}")
+
+    assert "All is well." in alice.sh(STATUS.text)
+    kernel = visitor.start_kernel()
+    running = kernel.submit(CELL.filled({"600": "10", "sleep(1)": "sleep(0.2)"}))
+    alice.sh(RESTART.text)
+    assert kernel.result(running).text.split() == [str(number) for number in range(10)]
+    assert kernel.execute("i").value == "9"
+    assert "All is well." in alice.sh(DOCTOR.text)
+
+    kernel.execute("open('mine', 'w').close()")
+    for command, kept in zip(REMOVE.text.splitlines(), (True, False), strict=True):
+        with box.terminal(command, user="alice") as terminal:
+            terminal.expect("[Y/n]")
+            terminal.answer("y")
+            assert terminal.wait() == 0, terminal.screen()
+        assert box.exists("/etc/jupyter-remote/password-hash") is kept
+        assert box.exists("/var/lib/jupyter-remote/users/alice") is kept
+    assert box.exists("/home/alice/mine")
+
+
 def ask(box: Box, deb: Path, frontend: str) -> Terminal:
     """Start the installation on a terminal with debconf's questions."""
     box.sh("apt-get -qq update")
-    return box.terminal(f"apt-get install --yes {box.put(deb)}", env={"DEBIAN_FRONTEND": frontend})
+    line = INSTALL.filled({"sudo apt install": "apt install --yes", "./jupyter-remote.deb": box.put(deb)})
+    return box.terminal(line, env={"DEBIAN_FRONTEND": frontend})
 
 
 @pytest.mark.either_release

@@ -15,8 +15,11 @@ from lab.box import Box, Person
 
 from tests.client import Client, Kernel, wait_until
 from tests.installed import PASSWORD
+from tests.pages import blocks
 
 MakeClient = Callable[..., Client]
+
+SCRIPT, CURL, TOKENS = blocks("docs/clients.md")
 
 STATE = "/var/lib/jupyter-remote/users/alice"
 
@@ -93,7 +96,7 @@ def test_browsers_are_listed_and_thrown_out_with_all_that_they_have_open(box: Bo
 
 @pytest.mark.one_release
 def test_a_program_comes_in_with_a_token_that_is_nowhere_else(
-    box: Box, client: MakeClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    box: Box, client: MakeClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alice = box.as_user("alice")
     token = alice.sh("jupyter-remote token create laptop --expires 8w")
@@ -111,6 +114,9 @@ def test_a_program_comes_in_with_a_token_that_is_nowhere_else(
     monkeypatch.setattr(
         socket, "getaddrinfo", lambda host, *a, **k: find(box.ip if host == "box.test" else host, *a, **k)
     )
+    monkeypatch.setenv("JUPYTER_TOKEN", token)
+    exec(SCRIPT.filled({"<server>": "box.test"}), {})
+    assert "'text/plain': '2'" in capsys.readouterr().out
     with JupyterKernelClient(server_url="https://box.test/jupyter", token=token) as kernel:
         assert kernel.execute("x = 41")["status"] == "ok"
         box.sh("systemctl restart jupyter-remote")
@@ -121,11 +127,16 @@ def test_a_program_comes_in_with_a_token_that_is_nowhere_else(
     program = client(box)
     program.http.headers["Authorization"] = f"Bearer {token}"
     made = program.api("POST", "kernels", {})
+    fields = {"JUPYTER_TOKEN": token, "CURL_CA_BUNDLE": "/var/lib/jupyter-remote/ca.crt"}
+    kernels = json.loads(alice.sh(CURL.filled({"<server>": "box.test"}), env=fields))
+    assert [one["id"] for one in kernels] == [made["id"]]
     channels = program.websocket(f"api/kernels/{made['id']}/channels?session_id=x&token={token}")
     Kernel(program, made["id"], "x", channels).execute("1")
     page = client(box).get(f"lab?token={token}")
     assert page.url.path == "/jupyter/login"
 
+    listed = alice.sh("set -e\n" + TOKENS.filled({"NAME": "third", "[--expires 30d]": "--expires 30d"}))
+    assert "third" in listed
     used, unused = json.loads(alice.sh("jupyter-remote token list --json"))
     assert (used["name"], bool(used["used"]), unused["used"]) == ("laptop", True, None)
     assert "laptop" in box.sh("jupyter-remote token list")

@@ -66,6 +66,7 @@ class Box:
     :param layer: what it boots (``lab.layers``): ``plain``, ``box`` or a frozen one.
     :param binds: host path -> path inside, read-only.
     :param persistent: it outlives the program that made it, until :meth:`destroy`.
+    :param disk: bytes that can be written, in memory; without it, as much as this machine has.
     """
 
     def __init__(
@@ -76,12 +77,14 @@ class Box:
         *,
         binds: Mapping[Path, str] | None = None,
         persistent: bool = False,
+        disk: int | None = None,
     ) -> None:
         self.suite = suite
         self.name = name or f"{suite}-{os.getpid()}-{time.monotonic_ns() % 10**6:06}"
         self.layer = layer
         self.binds = dict(binds or {})
         self.persistent = persistent
+        self.disk = disk
         #: seconds that the last boot took, and the state systemd was in then: running or degraded
         self.boot_seconds = 0.0
         self.state = ""
@@ -110,10 +113,15 @@ class Box:
         return cache.directory() / "boxes" / self.name
 
     @property
+    def address(self) -> network.Address:
+        """Its place in the network, once it has been created."""
+        assert self._address
+        return self._address
+
+    @property
     def namespace(self) -> str:
         """The network namespace that it is in, while it is up."""
-        assert self._address
-        return self._address.namespace
+        return self.address.namespace
 
     def create(self) -> None:
         """Lay the box's files out and give it an address.
@@ -130,6 +138,8 @@ class Box:
                 code=EX_USAGE,
             )
         self.directory.mkdir(parents=True)
+        if self.disk:
+            run("mount", "-t", "tmpfs", "-o", f"size={self.disk}", "tmpfs", self.directory)
         self._remember()
         overlay.mount(self.directory, below)
         self._address = network.claim()
@@ -196,6 +206,8 @@ class Box:
             network.release(self._address)
         if os.path.ismount(self.root):
             overlay.unmount(self._view)
+        if os.path.ismount(self.directory):
+            run("umount", "--lazy", self.directory)
         if self.directory.exists():
             run("rm", "--recursive", "--force", "--one-file-system", self.directory)
 

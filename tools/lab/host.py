@@ -18,12 +18,17 @@ PACKAGES = {
     "ip": "iproute2",
     "mount": "mount",
     "git": "git",
+    # tools/repository
+    "gpg": "gpg",
     "openssl": "openssl",
     "certutil": "libnss3-tools",
     "chromium": "chromium",
     # bench/compare
     "gcc": "gcc",
+    # JupyterLab's test kit, and bench/compare
     "npm": "npm",
+    # what a package leaves behind
+    "piuparts": "piuparts",
     # conda packages for tests
     "patchelf": "patchelf",
     "strip": "binutils",
@@ -33,7 +38,7 @@ PACKAGES = {
     "mke2fs": "e2fsprogs",
 }
 #: of these, what no test needs
-FOR_BENCH = ("gcc", "npm")
+FOR_BENCH = ("gcc",)
 #: file -> the package that has it, for what is not a program
 FILES = {
     "/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf": "fonts-dejavu-core",

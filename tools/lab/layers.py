@@ -55,6 +55,18 @@ RECIPES = {
         ("apache2", "python3", "sudo"),
         ("useradd --create-home --uid 1001 --shell /bin/bash --comment 'Bob,,,' bob",),
     ),
+    # what runs of Debian's JupyterLab; apt would install a thousand packages more, with which Debian builds it
+    "debians-jupyterlab": Recipe(
+        "plain",
+        (
+            *("python3-argon2", "python3-async-lru", "python3-ipykernel", "python3-jupyterlab-server"),
+            *("python3-notebook-shim", "python3-rich", "python3-tomlkit"),
+        ),
+        (
+            "cd /var/tmp; apt-get -qq download jupyterlab; dpkg --install --force-depends jupyterlab_*.deb",
+            "rm /var/tmp/jupyterlab_*.deb",
+        ),
+    ),
     # a certificate authority that speaks ACME; tests bind its programs into their boxes
     "pebble": Recipe("base", ("pebble",)),
     # where virtual machines take their kernel from

@@ -140,7 +140,7 @@ def _table(found: list[Environment]) -> list[str]:
 
 def _add_kernel(arguments: argparse.Namespace) -> int:
     from .. import addkernel
-    from ..server.environment import WHEELS
+    from ..venv import WHEELS
 
     settings, owner = _as_owner()
     environment = _meant(arguments.environment, _finder(settings, owner).find())

@@ -81,7 +81,13 @@ def _as_json(report: Report) -> dict[str, Any]:
     ]
     for one in found:
         del one["is_error"]
-    return {"version": __version__, "healthy": report.healthy, "skipped": report.skipped, "findings": found}
+    return {
+        "version": __version__,
+        "healthy": report.healthy,
+        "skipped": report.skipped,
+        "unseen": report.unseen,
+        "findings": found,
+    }
 
 
 def as_text(report: Report) -> str:
@@ -101,6 +107,8 @@ def as_text(report: Report) -> str:
         lines += ["", "All is well."]
     elif any(one.commands for one in report.found):
         lines += ["", "What can be mended without harm: sudo jupyter-remote doctor --fix"]
+    for remark in report.unseen:
+        lines += ["", *textwrap.wrap(remark, _WIDTH)]
     return "\n".join(lines)
 
 

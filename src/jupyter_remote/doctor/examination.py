@@ -32,7 +32,10 @@ STAGES = (
     Stage("In use", (service.applied,), needs=True),
     Stage("Network", (web.doors, web.name, web.redirect, web.certificate), needs=True),
     Stage("A visit", (visit.page, visit.everything), needs=True),
-    Stage("Your files", (work.notebooks, work.configuration, work.home, work.kernels, work.conda)),
+    Stage(
+        "Your files",
+        (work.notebooks, work.configuration, work.home, work.kernels, work.default, work.remote, work.conda),
+    ),
 )
 
 CHECK_FAILED = Trouble(
@@ -46,10 +49,14 @@ CHECK_FAILED = Trouble(
 
 @dataclass
 class Report:
-    """What was found, by stage. *skipped* are the titles of those that made no sense."""
+    """What was found, by stage.
+
+    *skipped* are the titles of those that made no sense, *unseen* says what no check can look at.
+    """
 
     stages: dict[str, list[Found]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
 
     @property
     def found(self) -> list[Found]:
@@ -66,7 +73,7 @@ def examine(patient: Patient, progress: Callable[[str], None] = lambda title: No
 
     :param progress: called with the title of each stage as it begins.
     """
-    report = Report()
+    report = Report(unseen=list(web.unseen(patient)))
     for stage in STAGES:
         if stage.needs and not report.healthy:
             report.skipped.append(stage.title)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from .. import __file__ as _ours
-from .. import paths, render, systemd
+from .. import machine, paths, render, systemd
 from ..kernels import size
 from ..run import run
 from .findings import Found, Trouble
@@ -93,35 +92,25 @@ def disks(patient: Patient) -> Iterator[Found]:
     places = [paths.STATE_DIR, Path("/var/log"), Path("/tmp"), paths.CONFIG_DIR]
     if patient.owner:
         places += [patient.owner.home, render.notebook_dir(patient.settings, patient.owner)]
-    seen = set()
-    for place in places:
-        try:
-            device, facts = place.stat().st_dev, os.statvfs(place)
-        except OSError:
-            continue  # not there, which another check says
-        if device in seen:
-            continue
-        seen.add(device)
-        free = facts.f_bavail * facts.f_frsize
-        if facts.f_flag & os.ST_RDONLY:
-            yield READ_ONLY(place=place, mount=_mount_point(place))
-        elif free < _FULL:
-            yield DISK_FULL(place=place, free=size(free))
-        elif free < min(_LOW, facts.f_blocks * facts.f_frsize // 20):
-            yield DISK_LOW(place=place, free=size(free))
-        # A file system without inodes of its own (btrfs) says 0 of 0.
-        if facts.f_files and facts.f_favail < 100:
-            yield NO_INODES(place=place, free=facts.f_favail)
+    for disk in machine.file_systems(places):
+        # In a terminal of our own /etc is read-only (ProtectSystem=), whatever the disk is.
+        if disk.read_only and (patient.is_root or disk.place != paths.CONFIG_DIR):
+            yield READ_ONLY(place=disk.place, mount=_mount_point(disk.place))
+        elif disk.free < _FULL:
+            yield DISK_FULL(place=disk.place, free=size(disk.free))
+        elif disk.free < min(_LOW, disk.total // 20):
+            yield DISK_LOW(place=disk.place, free=size(disk.free))
+        if disk.inodes is not None and disk.inodes < 100:
+            yield NO_INODES(place=disk.place, free=disk.inodes)
 
 
 def memory(patient: Patient) -> Iterator[Found]:
     del patient
-    found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE))
-    total, free, swap = (int(found.get(name, 0)) << 10 for name in ("MemTotal", "MemAvailable", "SwapTotal"))
-    if free < total // 20:
-        yield MEMORY_LOW(free=size(free), total=size(total))
-    if not swap and total < 2 << 30:
-        yield NO_SWAP(total=size(total))
+    found = machine.memory()
+    if found.free < found.total // 20:
+        yield MEMORY_LOW(free=size(found.free), total=size(found.total))
+    if not found.swap and 0 < found.total < 2 << 30:
+        yield NO_SWAP(total=size(found.total))
 
 
 def clock(patient: Patient) -> Iterator[Found]:

@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import websocket
@@ -153,16 +154,6 @@ def everything(patient: Patient) -> Iterator[Found]:
 
 
 def _files(patient: Patient, visitor: Visitor) -> Iterator[Found]:
-    checkpoints = render.notebook_dir(patient.settings, patient.owner) / ".ipynb_checkpoints" if patient.owner else None
-    were_there = checkpoints is None or checkpoints.exists()
-    yield from _up_and_down(visitor)
-    if not were_there and checkpoints is not None:
-        # Jupyter has made it for our file, and leaves it.
-        with suppress(OSError):
-            checkpoints.rmdir()
-
-
-def _up_and_down(visitor: Visitor) -> Iterator[Found]:
     name = f"jupyter-remote-doctor-{os.getpid()}.bin"
     content = os.urandom(_UPLOAD)
     sent = {"type": "file", "format": "base64", "content": base64.b64encode(content).decode()}
@@ -178,9 +169,18 @@ def _up_and_down(visitor: Visitor) -> Iterator[Found]:
         return
     # With the page that a click on "Download" is on: a file is not for pages of others.
     got = visitor.ask("GET", f"/files/{name}", headers={"Referer": visitor.url})
-    visitor.api("DELETE", f"contents/{name}")
+    _remove(visitor, name, render.notebook_dir(patient.settings, patient.owner) if patient.owner else None)
     if got.body != content:
         yield BAD_DOWNLOAD(reason=f"{got.status}, {len(got.body)} of {len(content)} bytes")
+
+
+def _remove(visitor: Visitor, name: str, directory: Path | None) -> None:
+    """Remove our file, by Jupyter only where there is no other way: it would lie in the owner's trash ever after."""
+    with suppress(OSError):
+        if directory:
+            (directory / name).unlink()
+            return
+    visitor.api("DELETE", f"contents/{name}")
 
 
 def _kernel(patient: Patient, visitor: Visitor) -> Iterator[Found]:

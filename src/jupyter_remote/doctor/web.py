@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from .. import acme, apache, apply, checks, paths, systemd, tls
+from .. import acme, apache, apply, checks, machine, paths, systemd, tls
 from ..run import ProcessFailed, run
 from .findings import Found, Trouble
 from .patient import Patient
@@ -210,6 +210,16 @@ def doors(patient: Patient) -> Iterator[Found]:
         yield PORT_CLOSED(port=port, address=addresses[0], reason=closed[addresses[0]])
     if patient.is_root and patient.does_https:
         yield from _firewalls(port)
+
+
+def unseen(patient: Patient) -> Iterator[str]:
+    """What may keep browsers out and cannot be seen from here; no finding, for nothing need be wrong."""
+    firewall = machine.cloud_firewall()
+    if firewall and patient.does_https:
+        yield (
+            f"From here nobody sees {firewall}. A page that opens here and not on your laptop is held up there: "
+            "let TCP 443 and 80 in."
+        )
 
 
 def _firewalls(port: int) -> Iterator[Found]:

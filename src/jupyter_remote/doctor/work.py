@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 import warnings
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 
 from .. import accounts, render
-from ..run import run
+from ..gateway import Gateway
+from ..run import Mistake, run
 from .findings import Found, Trouble
 from .patient import Patient
 
@@ -53,6 +55,21 @@ CONDA_NOT_IN_PATH = Trouble(
     "conda is in {prefix}, and terminals do not find it.",
     '`conda` says "command not found"; its environments are kernels all the same.',
     "In a terminal of Jupyter: {prefix}/bin/conda init {shell} — and open another one",
+    may_wait=True,
+)
+
+DEFAULT_GONE = Trouble(
+    "default-gone",
+    "kernels.default is {path}, where there is no Python with ipykernel.",
+    "The kernel python3 is another one than was meant: the environment that was made at the beginning.",
+    "{hint}",
+    may_wait=True,
+)
+GATEWAY_AWAY = Trouble(
+    "gateway-away",
+    "{what}",
+    "Kernels of the gateway do not start; those that run there cannot be talked to.",
+    "{hint}",
     may_wait=True,
 )
 
@@ -131,6 +148,34 @@ def kernels(patient: Patient) -> Iterator[Found]:
             yield LOST_KERNEL(name=spec.parent.name, program=program, directory=spec.parent)
 
 
+def default(patient: Patient) -> Iterator[Found]:
+    """The environment that the kernel python3 is to be of."""
+    owner, wanted = patient.owner, patient.settings.kernels_default
+    if not owner or not patient.is_root or not wanted:
+        return
+    path = render.in_home(wanted, owner)
+    with accounts.acting_as(owner):
+        if (path / "bin/python").exists() and any(path.glob("share/jupyter/kernels/*/kernel.json")):
+            return
+        there = (path / "bin/python").exists()
+    install = f"{shlex.quote(str(path / 'bin/python'))} -m pip install ipykernel"
+    hint = f"Install one: {install}" if there else "Choose another: sudo jupyter-remote config set kernels.default PATH"
+    yield DEFAULT_GONE(path=path, hint=f"{hint} — or: sudo jupyter-remote config unset kernels.default")
+
+
+def remote(patient: Patient) -> Iterator[Found]:
+    """Whether the gateway says what it can start."""
+    settings, owner = patient.settings, patient.owner
+    if not owner or not settings.gateway_url or not accounts.may_act_as(owner):
+        return
+    token_file = render.in_home(settings.gateway_token_file, owner)
+    try:
+        with accounts.acting_as(owner):
+            Gateway(settings.gateway_url, str(token_file), settings.gateway_ca_file).kernelspecs()
+    except Mistake as mistake:
+        yield GATEWAY_AWAY(what=mistake.what, hint=mistake.hint or "jupyter-remote config get gateway.url")
+
+
 def conda(patient: Patient) -> Iterator[Found]:
     """Whether a conda that is there is found."""
     owner = patient.owner
@@ -140,9 +185,16 @@ def conda(patient: Patient) -> Iterator[Found]:
     for name in ("miniforge3", "miniconda3", "anaconda3", "mambaforge"):
         prefix = owner.home / name
         if (prefix / "bin/conda").exists():
-            become = ("setpriv", f"--reuid={owner.uid}", f"--regid={owner.gid}", "--init-groups", "--reset-env")
             # Interactive, as in a terminal: .bashrc asks for that.
-            found = run(*become, owner.shell, "-ic", "command -v conda", check=False, cwd=owner.home, timeout=30)
+            found = run(
+                *accounts.words_as(owner, reset_env=True),
+                owner.shell,
+                "-ic",
+                "command -v conda",
+                check=False,
+                cwd=owner.home,
+                timeout=30,
+            )
             if found.returncode:
                 yield CONDA_NOT_IN_PATH(prefix=prefix, shell=shell)
             return

@@ -118,12 +118,23 @@ def from_browser(protocol: str, opcode: int, payload: bytes) -> tuple[str, list[
 
     :raises ValueError: it is no message, or for a channel that no client sends on.
     """
+    channel, parts = from_server(protocol, opcode, payload)
+    if channel not in INCOMING:
+        raise ValueError(f"not a message for a kernel: {channel!a}")
+    return channel, parts
+
+
+def from_server(protocol: str, opcode: int, payload: bytes) -> tuple[str, list[bytes]]:
+    """As :func:`from_browser`, of the other side: on any channel.
+
+    :raises ValueError: it is no message.
+    """
     try:
         channel, parts = _from_v1(payload) if protocol else _from_json(opcode, payload)
     except (KeyError, IndexError, TypeError, struct.error, RecursionError) as error:
         raise ValueError(f"not a message: {error!r}") from None
-    if channel not in INCOMING or len(parts) < 4:
-        raise ValueError(f"not a message for a kernel: {channel!a}")
+    if len(parts) < 4:
+        raise ValueError("not a message: too short")
     return channel, parts
 
 

@@ -280,9 +280,10 @@ class Terminal:
         self.has_ended = True
         self.loop.forget(self._master)
         print(f"the shell has ended with {code}", flush=True)
+        # The server first: a page that was told asks it for what there is, and must not find this one.
+        self._changed(True)
         for tab in list(self._tabs):
             tab.pump()
-        self._changed(True)
         if self._tabs:
             self.loop.later(FAREWELL, self._done)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 from pathlib import Path
 
@@ -60,4 +61,9 @@ def shut_out() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    code = main(sys.argv)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit(), which waits for threads: one of AnyIO's is told to end by the task that it works for, and when the
+    # loop has stopped before that task had its answer, the thread waits for more work for ever.
+    os._exit(code)

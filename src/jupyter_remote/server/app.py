@@ -7,6 +7,7 @@ import gc
 import os
 import re
 import signal
+import site
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from jupyter_server.utils import url_path_join
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import PeriodicCallback
 
+from .. import extensions
 from ..run import ASLEEP, EX_ASLEEP
 from . import (
     compressed,
@@ -29,6 +31,7 @@ from . import (
     runs,
     secondfactor,
     sessions,
+    statuspage,
     upstream,
 )
 from .door import LOCAL_PROXIES, Door
@@ -80,8 +83,11 @@ class JupyterRemote(ServerApp):
         bound = self.password_hash + (f" {self.second_factor.name}" if self.second_factor else "")
         key = cookie_key(given.state / "cookie-secret", bound)
         self._pins = config.pinned(told, given, key)
+        self._extensions = extensions.directory(given.state)
         remembered = sessions.database(given.state / "sessions.sqlite")
-        super().__init__(config=config.decided(type(self).__name__, self._pins, told, remembered), **kwargs)
+        super().__init__(
+            config=config.decided(type(self).__name__, self._pins, told, remembered, self._extensions), **kwargs
+        )
         self.no_browser_open_file = True
         self.environment = DefaultEnvironment(given.state / f"python{VERSION}", given.wheels, self.log)
 
@@ -90,7 +96,7 @@ class JupyterRemote(ServerApp):
     @property
     def config_file_paths(self) -> list[str]:
         """Where Jupyter's configuration files are, the strongest first; the extensions use it too."""
-        return [*super().config_file_paths, str(config.DEFAULTS)]
+        return [*super().config_file_paths, str(self._extensions / "etc/jupyter"), str(config.DEFAULTS)]
 
     def init_signal(self) -> None:
         """Not by Python's signal handlers: Jupyter's logs inside of one, which can raise, and the signal
@@ -121,9 +127,14 @@ class JupyterRemote(ServerApp):
         self.web_app.settings["contents_manager"] = Contents(self.contents_manager, self.saver)
         ours = (url_path_join(self.base_url, runs.PATH), runs.RunningHandler, {"saver": self.saver})
         exports = (url_path_join(self.base_url, exporters.PATH), exporters.ExportersHandler)
-        below = ((rf"{pages.SCRIPTS}(link\.js|passkeys\.js)", login.Script), (login.PASSKEYS, login.PasskeysPage))
-        pages_of_login = [(re.escape(self.base_url) + pattern, handler) for pattern, handler in below]
-        self.web_app.add_handlers(".*$", [ours, exports, *pages_of_login])  # type: ignore[no-untyped-call]
+        below = (
+            (rf"{pages.SCRIPTS}(link\.js|passkeys\.js|status\.js)", login.Script),
+            (login.PASSKEYS, login.PasskeysPage),
+            (statuspage.PAGE, statuspage.StatusPage),
+            (statuspage.FACTS, statuspage.StatusFacts),
+        )
+        more = [(re.escape(self.base_url) + pattern, handler) for pattern, handler in below]
+        self.web_app.add_handlers(".*$", [ours, exports, *more])  # type: ignore[no-untyped-call]
 
     def load_server_extensions(self) -> None:
         """Extensions bring their pages; those open early."""
@@ -137,7 +148,7 @@ class JupyterRemote(ServerApp):
         places = [os.path.abspath(path) for path in (*lab.extra_labextensions_path, *lab.labextensions_path)]  # noqa: PTH100
         self._compressed = compressed.Compressed(self.unit.state / "compressed", places, self.log)
         where = url_path_join(re.escape(self.base_url), lab.labextensions_url, "(.*)")
-        how = {"path": places, "no_cache_paths": [] if lab.cache_files else ["/"], "follow_dir_symlinks": True}
+        how = {"path": places, "no_cache_paths": [] if lab.cache_files else ["/"], **upstream.FOLLOW_LINKS}
         upstream.add_first(self.web_app, where, compressed.Extensions, {"compressed": self._compressed, **how})
 
     def notebook_of(self, kernel_id: str) -> str | None:
@@ -261,7 +272,7 @@ class JupyterRemote(ServerApp):
     @property
     def leaves_what_can_stay(self) -> bool:
         """Whether this is a stop of the server only, and kernels and terminals need not end with it."""
-        return self._end is not None and self.keepers.outlive_us
+        return self._end is not None and (self.keepers.outlive_us or self.unit.keep_kernels)
 
     async def cleanup_kernels(self) -> None:
         """End the kernels. A stop that is only the server's leaves them, where they can stay."""
@@ -282,6 +293,8 @@ def make(server_json: Path) -> JupyterRemote:
     # Connection files and sockets of kernels. Kernels and terminals see it too: `jupyter console
     # --existing` finds a running kernel by it.
     os.environ["JUPYTER_RUNTIME_DIR"] = str(given.runtime)
+    # Behind our own packages: an extension adds, and replaces nothing.
+    site.addsitedir(str(extensions.packages(extensions.directory(given.state))))
     upstream.import_lab()
     ensure_event_loop()
     app = JupyterRemote.instance(told, given)

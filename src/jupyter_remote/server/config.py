@@ -12,8 +12,10 @@ from typing import Any
 from jupyter_server import DEFAULT_JUPYTER_SERVER_PORT
 from traitlets.config import Config
 
+from .. import venv
 from . import terminals, upstream
 from .channels import Channels
+from .environment import VERSION
 from .identity import Owner
 from .instance import Instance
 from .kernels import Kernel, Kernels
@@ -30,7 +32,8 @@ LABEXTENSIONS = Path(__file__).parent / "labextensions"
 #: Extensions that every instance has, or has not, whatever files in ~/.jupyter say.
 EXTENSIONS = {
     "jupyterlab": True,
-    "notebook": True,
+    # Debian, whose Jupyter the slim package has, has none of today.
+    "notebook": venv.has_notebook(),
     "notebook_shim": True,
     # Instead of Jupyter's own.
     terminals.__name__: True,
@@ -95,14 +98,15 @@ def pinned(instance: Instance, unit: Unit, cookie_key: bytes) -> dict[str, Any]:
     }
 
 
-def decided(app_class: str, pins: dict[str, Any], instance: Instance, sessions: Path) -> Config:
+def decided(app_class: str, pins: dict[str, Any], instance: Instance, sessions: Path, extensions: Path) -> Config:
     """The configuration that wins.
 
     :param app_class: the name of the application's class: its section beats ``ServerApp``'s.
     :param pins: what :func:`pinned` says.
     :param sessions: the file that remembers which notebook has which kernel.
+    :param extensions: the environment of the owner's extensions, which need not be there.
     """
-    return Config(
+    made = Config(
         {
             app_class: pins | {"jpserver_extensions": EXTENSIONS},
             # Read under this name where extensions are collected and linked.
@@ -118,7 +122,9 @@ def decided(app_class: str, pins: dict[str, Any], instance: Instance, sessions: 
             },
             Sessions.__name__: {"database_filepath": str(sessions)},
             # Of JupyterLab and of Notebook. An owner who has a list of extensions for one of them has that.
-            "LabServerApp": {"extra_labextensions_path": [str(LABEXTENSIONS)]},
+            "LabServerApp": {
+                "extra_labextensions_path": [str(LABEXTENSIONS), str(extensions / "share/jupyter/labextensions")]
+            },
             "LabApp": {
                 # The server's environment is root's: nothing could be installed into it or built.
                 "extension_manager": "readonly",
@@ -129,3 +135,26 @@ def decided(app_class: str, pins: dict[str, Any], instance: Instance, sessions: 
             },
         }
     )
+    environment = instance.default_environment or str(extensions.with_name(f"python{VERSION}"))
+    if servers := _language_servers(extensions, environment):
+        # Beside those of the owner's own files.
+        made.LanguageServerManager.language_servers.update(servers)
+    return made
+
+
+def _language_servers(extensions: Path, environment: str) -> dict[str, Any]:
+    """Those among the owner's extensions: jupyter_lsp would start them with the server's own Python, which does not
+    see them.
+
+    :param environment: where the owner's code will run, which is what it may import.
+    """
+    program = extensions / "bin/pylsp"
+    if not program.exists():
+        return {}
+    # Nobody else pays for it with their server's start.
+    from jupyter_lsp.schema import SPEC_VERSION
+    from jupyter_lsp.specs.python_lsp_server import PythonLSPServer as Known
+
+    # With its settings' schema: without that they are not in the Settings Editor.
+    settings = {**Known.spec, "env": {**Known.spec["env"], "VIRTUAL_ENV": environment}}
+    return {Known.key: {"version": SPEC_VERSION, "argv": [str(program)], "languages": Known.languages, **settings}}

@@ -13,13 +13,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from ..run import ProcessFailed, run
+from .. import venv
+from ..run import ProcessFailed
 from .background import in_background
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-#: Where the package puts the wheels of ipykernel and what it needs.
-WHEELS = Path(sys.prefix) / "share/jupyter-remote/wheels"
 
 #: A file in the environment that says that nothing of it is missing. Environments cannot be moved
 #: into place when they are done: their scripts name their own path.
@@ -40,7 +38,7 @@ class DefaultEnvironment:
         """
         self.path = path
         self.python = path / "bin/python"
-        self._wheels = wheels or WHEELS
+        self._wheels = wheels or venv.WHEELS
         self._log = log
         self._building: asyncio.Future[None] | None = None
 
@@ -83,26 +81,16 @@ class DefaultEnvironment:
         :raises EnvironmentFailed: always with a sentence for the owner.
         """
         base = Path(sys.base_prefix) / f"bin/python{VERSION}"
-        if not any(self._wheels.glob("ipykernel-*.whl")):
+        if not venv.BRINGS_NOTHING and not any(self._wheels.glob("ipykernel-*.whl")):
             raise EnvironmentFailed(
                 f"The files for the default Python environment are not in {self._wheels}. "
                 "Reinstall them: sudo apt install --reinstall jupyter-remote"
             )
         self._log.info("Making the default Python environment, %s.", self.path)
-        offline = {
-            # The owner's own pip.conf may ask for a mirror, for --user, or for a virtual environment.
-            "PIP_CONFIG_FILE": os.devnull,
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        }
         try:
             if self.path.exists():
                 shutil.rmtree(self.path)
-            run(base, "-I", "-m", "venv", self.path)
-            run(
-                *(self.python, "-I", "-m", "pip", "--isolated", "--no-input", "install", "--quiet"),
-                *("--no-index", "--find-links", self._wheels, "ipykernel"),
-                env=offline,
-            )
+            venv.make(base, self.path, self._wheels, "ipykernel")
             (self.path / COMPLETE).touch()
         except (ProcessFailed, OSError) as error:
             said = error.output if isinstance(error, ProcessFailed) else str(error)

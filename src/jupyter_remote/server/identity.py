@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, cast
 from jupyter_server.auth.identity import PasswordIdentityProvider, User
 from tornado import httputil, web
 
+from .. import paths
 from ..passes import LONGEST, Pass
+from ..refusals import Refusals
 from ..transaction import replace
 from .door import is_for_programs
 from .limits import Caller, Limits, canonical
@@ -103,6 +105,7 @@ class Owner(PasswordIdentityProvider):
         self._guests: weakref.WeakKeyDictionary[httputil.HTTPServerRequest, Guest] = weakref.WeakKeyDictionary()
         self.step_cookie = f"{self.cookie_name}-step"
         self.limits = Limits()
+        self.refusals = Refusals(app.unit.state / paths.REFUSED_LOGINS)
         # A reboot takes it away, with which the clock begins anew.
         self._attempts = app.unit.runtime / "attempts.json"
         self._recall_attempts()
@@ -130,11 +133,15 @@ class Owner(PasswordIdentityProvider):
         return self.log_wait(request, wait) if wait else 0
 
     def log_wait(self, request: httputil.HTTPServerRequest, wait: float) -> int:
-        """One line for a refusal before anything was compared (etc/fail2ban reads it); returns whole seconds."""
+        """Note a refusal before anything was compared; returns whole seconds."""
         seconds = math.ceil(wait)
-        address = canonical(request.remote_ip or "")
-        self.log.warning("Login refused from %s: too many attempts, wait %d s.", address, seconds)
+        self.refuse(canonical(request.remote_ip or ""), f"too many attempts, wait {seconds} s")
         return seconds
+
+    def refuse(self, address: str, why: str) -> None:
+        """One line in the log, which fail2ban reads (etc/fail2ban), and one for ``jupyter-remote status``."""
+        self.log.warning("Login refused from %s: %s.", address, why)
+        self.refusals.note(address, why)
 
     def remember_attempts(self) -> None:
         """The server ends: who has tried to log in is for the next one to know."""

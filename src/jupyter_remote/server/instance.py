@@ -19,9 +19,10 @@ class Instance:
 
     ``base_url`` has a slash at both ends. ``cull_idle`` and ``idle_stop`` are in seconds; 0 means never.
     ``server_names`` are lower case; IP literals and ``localhost`` need not be among them.
-    ``environments`` are patterns, absolute or below ``~/``, of places where more environments are.
+    ``environments`` are patterns, absolute or below ``~/``, of places where more environments are, and
+    ``default_environment`` is the absolute path of the one that the default kernel runs in; empty for our own.
     ``memory_limit`` is in bytes, for each kernel; None is no limit. ``journal_bytes`` of disk, at most, keep
-    what a kernel says.
+    what a kernel says. ``gateway_url`` is empty where there is none.
     """
 
     base_url: str
@@ -32,10 +33,14 @@ class Instance:
     cull_idle: int
     idle_stop: int
     environments: tuple[str, ...]
+    default_environment: str
     offer_environments: bool
     conda_channel: str
     memory_limit: int | None
     journal_bytes: int
+    gateway_url: str = ""
+    gateway_token_file: str = ""
+    gateway_ca_file: str = ""
 
     @property
     def slug(self) -> str:
@@ -62,6 +67,8 @@ def load(path: Path) -> Instance:
         die(f"{path} is no JSON: {error}.", hint=_HINT)
     if not isinstance(given, dict):
         die(f"{path} holds no settings.", hint=_HINT)
+    # Of an earlier version, until the next apply: an upgrade may not get that far.
+    given = {"default_environment": "", "gateway_url": "", "gateway_token_file": "", "gateway_ca_file": "", **given}
     known = {field.name for field in fields(Instance)}
     if missing := sorted(known - given.keys()):
         die(f"{path} does not say {', '.join(missing)}.", hint=_HINT)
@@ -83,8 +90,12 @@ def load(path: Path) -> Instance:
     checked("interface", str, given["interface"] in ("lab", "notebook"), '"lab" or "notebook"')
     names = checked("server_names", list, _are_texts(given["server_names"]), "a list of host names")
     environments = checked("environments", list, _are_texts(given["environments"]), "a list of paths")
+    default = given["default_environment"]
+    checked("default_environment", str, default == "" or str(default).startswith("/"), "an absolute path, or empty")
     checked("offer_environments", bool, True, "true or false")
     checked("conda_channel", str, True, "a channel's name or address")
+    for name in ("gateway_url", "gateway_token_file", "gateway_ca_file"):
+        checked(name, str, True, "a text")
     checked("behind_tls", bool, True, "true or false")
     checked("cull_idle", int, _is_number(given["cull_idle"], 0), "a number of seconds")
     checked("idle_stop", int, _is_number(given["idle_stop"], 0), "a number of seconds")
@@ -108,10 +119,14 @@ def load(path: Path) -> Instance:
         cull_idle=given["cull_idle"],
         idle_stop=given["idle_stop"],
         environments=tuple(environments),
+        default_environment=default,
         offer_environments=given["offer_environments"],
         conda_channel=given["conda_channel"],
         memory_limit=given["memory_limit"],
         journal_bytes=given["journal_bytes"],
+        gateway_url=given["gateway_url"],
+        gateway_token_file=given["gateway_token_file"],
+        gateway_ca_file=given["gateway_ca_file"],
     )
 
 

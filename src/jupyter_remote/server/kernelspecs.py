@@ -1,5 +1,5 @@
 """The kernels that are offered: the owner's default environment as ``python3``, those of the owner's other
-environments, and what else is installed.
+environments, of a gateway, and what else is installed.
 
 Never the server's own environment: what a user installs from a notebook must not reach the server.
 """
@@ -7,18 +7,21 @@ Never the server's own environment: what a user installs from a notebook must no
 from __future__ import annotations
 
 import asyncio
+import glob
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 
-from .. import addkernel
+from .. import addkernel, venv
 from ..environments import Finder
+from ..gateway import Gateway
 from .background import in_background
-from .environment import VERSION, WHEELS, DefaultEnvironment
+from .environment import VERSION, DefaultEnvironment
 from .environmentspecs import Offered, offered
 from .instance import Instance
+from .remotespecs import RemoteSpecs
 
 if TYPE_CHECKING:
     from .app import JupyterRemote
@@ -41,19 +44,26 @@ class KernelSpecs(KernelSpecManager):
         self.environment = app.environment
         self.told = app.told
         own = Path(sys.prefix)
-        self.kernel_dirs = [directory for directory in self.kernel_dirs if not Path(directory).is_relative_to(own)]
-        self._wheels = app.unit.wheels or WHEELS
+        if not venv.BRINGS_NOTHING:
+            self.kernel_dirs = [directory for directory in self.kernel_dirs if not Path(directory).is_relative_to(own)]
+        self._wheels = app.unit.wheels or venv.WHEELS
         self._finder = Finder(
             Path.home(),
             self.told.notebook_dir,
-            self.told.environments,
+            (*self.told.environments, *filter(None, [glob.escape(self.told.default_environment)])),
             hidden=(own, self.environment.path),
         )
+        told = self.told
+        self._remote = None
+        if told.gateway_url:
+            gateway = Gateway(told.gateway_url, told.gateway_token_file, told.gateway_ca_file)
+            self._remote = RemoteSpecs(gateway, app.unit.state / "gateway.json", self.log)
         self._adding: dict[Path, asyncio.Future[None]] = {}
 
     def find_kernel_specs(self) -> dict[str, str]:
         """Names, and the directories where their icons are."""
         found = {name: str(kernel.directory) for name, kernel in self._in_environments().items()}
+        found |= {name: spec.resource_dir for name, spec in self._elsewhere().items()}
         return self._installed() | found
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
@@ -64,6 +74,8 @@ class KernelSpecs(KernelSpecManager):
         kernel = self._in_environments().get(kernel_name)
         if kernel is not None:
             return KernelSpec(resource_dir=str(kernel.directory), **kernel.spec)
+        if spec := self._elsewhere().get(kernel_name):
+            return spec
         return self._get_installed(kernel_name, self._installed())
 
     def get_all_specs(self) -> dict[str, Any]:
@@ -80,6 +92,8 @@ class KernelSpecs(KernelSpecManager):
                 specs[name] = {"resource_dir": directory, "spec": spec}
         for name, kernel in kernels.items():
             specs[name] = {"resource_dir": str(kernel.directory), "spec": dict(kernel.spec)}
+        for name, remote in self._elsewhere().items():
+            specs[name] = {"resource_dir": remote.resource_dir, "spec": remote.to_dict()}
         return specs
 
     async def ready(self, kernel_name: str) -> str:
@@ -87,11 +101,13 @@ class KernelSpecs(KernelSpecManager):
 
         :returns: the name of the kernel to start; another one when *kernel_name* was an offer.
         :raises EnvironmentFailed: it cannot.
-        :raises Mistake: no kernel can be installed into the environment that was offered.
+        :raises Mistake: no kernel can be installed into the environment that was offered, or the gateway starts none.
         :raises NoSuchKernel: it was an offer, and the environment is gone.
         """
-        if kernel_name == DEFAULT and not self._is_hidden(DEFAULT):
+        if kernel_name == DEFAULT and not self._is_hidden(DEFAULT) and self._chosen() is None:
             await self.environment.ready()
+        if self._remote is not None and kernel_name in self._elsewhere():
+            await self._remote.ready()
         offer = self._in_environments().get(kernel_name)
         if offer is None or not offer.is_offer:
             return kernel_name
@@ -117,6 +133,11 @@ class KernelSpecs(KernelSpecManager):
             adding.add_done_callback(lambda _: self._adding.pop(prefix))
         await asyncio.shield(adding)
 
+    def _elsewhere(self) -> dict[str, KernelSpec]:
+        """Of the gateway."""
+        found = self._remote.all() if self._remote is not None else {}
+        return {name: spec for name, spec in found.items() if not self._is_hidden(name)}
+
     # -- of environments ----------------------------------------------------------------------------
 
     def _in_environments(self, *, all_of_them: bool = False) -> dict[str, Offered]:
@@ -128,7 +149,7 @@ class KernelSpecs(KernelSpecManager):
     def _installed(self) -> dict[str, str]:
         """The default one, the owner's and the machine's, and their directories."""
         found = super().find_kernel_specs()
-        specs = {} if self._is_hidden(DEFAULT) else {DEFAULT: str(self._icons())}
+        specs = {} if self._is_hidden(DEFAULT) else {DEFAULT: self._default().resource_dir}
         for name, directory in found.items():
             specs[_other_name(directory) if name == DEFAULT else name] = directory
         return specs
@@ -145,7 +166,19 @@ class KernelSpecs(KernelSpecManager):
             spec.display_name = f"{spec.display_name} ({Path(directory).parent})"
         return spec
 
+    def _chosen(self) -> Offered | None:
+        """The kernel of the environment that is set to be the default one, if it is there."""
+        for kernel in self._in_environments(all_of_them=True).values() if self.told.default_environment else ():
+            is_python = kernel.spec["language"].lower() == "python" and not kernel.is_offer
+            if is_python and kernel.environment.prefix.resolve() == Path(self.told.default_environment).resolve():
+                return kernel
+        return None
+
     def _default(self) -> KernelSpec:
+        if chosen := self._chosen():
+            # The same environment has a kernel of its own name, too.
+            spec = {**chosen.spec, "display_name": f"Python {chosen.environment.python}"}
+            return KernelSpec(resource_dir=str(chosen.directory), **spec)
         path = self.environment.path
         return KernelSpec(
             resource_dir=str(self._icons()),

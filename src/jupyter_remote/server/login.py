@@ -209,8 +209,8 @@ class Login(_Page):
         self.redirect(self.way_on())
 
     def _refuse(self, why: str, error: str = "", page: str = "login.html") -> None:
-        """One line in the log, which fail2ban reads (etc/fail2ban), and the page."""
-        self.log.warning("Login refused from %s: %s.", self.address, why)
+        """Note it, and say so on the page."""
+        self.owner.refuse(self.address, why)
         self.set_status(401)
         self.show(page, error=error)
 

@@ -30,7 +30,6 @@ ANSWERS = (
     "api/terminals",
     "api/contents?content=1&hash=0",
     "lab/api/settings",
-    "lab/api/settings?ids_only=true",
     "lab/api/translations",
     "lab/api/translations/default",
     "lsp/status",
@@ -82,14 +81,22 @@ def scripts_ahead(settings: dict[str, Any], path: str) -> list[str]:
     places = settings.get(f"{name}_static_paths", ())
     if not places:
         return []
-    scripts = (*_first_scripts(tuple(places)), *SCRIPTS[template])
+    scripts = _scripts_there(tuple(places), template)
     return [f"{base}static/{name}/{script}?v={_version(script)}" for script in scripts]
 
 
 @functools.cache
-def _first_scripts(places: tuple[str, ...]) -> list[str]:
-    """Those that pages name themselves. Looked for once: whoever tries passwords gets a page each time."""
-    return [file.name for place in places for file in Path(place).glob("main.*.js")]
+def _scripts_there(places: tuple[str, ...], template: str) -> list[str]:
+    """Those that the page names itself, and those that it will want. Looked for once: whoever tries passwords gets a
+    page each time."""
+    first = [file.name for place in places for file in Path(place).glob("main.*.js")]
+    return [*first, *_known_scripts(places, template)]
+
+
+def _known_scripts(places: Sequence[str], template: str) -> list[str]:
+    """Those of the versions that the package has; another version's have other names."""
+    wanted = SCRIPTS.get(template, ())
+    return [script for script in wanted if any(Path(place, script).is_file() for place in places)]
 
 
 def _version(script: str) -> str:
@@ -109,9 +116,7 @@ class _Loader(jinja2.BaseLoader):
         self, environment: jinja2.Environment, template: str
     ) -> tuple[str, str | None, Callable[[], bool] | None]:
         source, file, is_current = self._inner.get_source(environment, template)
-        wanted = SCRIPTS.get(f"{self._name}/{template}", ())
-        # They are those of the versions that the package has; another one's have other names.
-        there = [script for script in wanted if any(Path(place, script).is_file() for place in self._static)]
+        there = _known_scripts(self._static, f"{self._name}/{template}")
         asked = (*ANSWERS, *MORE_ANSWERS.get(f"{self._name}/{template}", ()))
         return opened_early(source, there, asked), file, is_current
 

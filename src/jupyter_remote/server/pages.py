@@ -1,5 +1,5 @@
-"""The pages that are ours: login, and refusals. No picture, nothing from elsewhere, and no script but for login
-links and passkeys."""
+"""The pages that are ours: login, refusals, status. No picture, nothing from elsewhere, and no script but for login
+links, passkeys and what changes."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ HEADERS = {
 
 #: The same for a page with a script: a file of ours, nothing written into the page.
 POLICY_WITH_SCRIPT = HEADERS["Content-Security-Policy"] + "; script-src 'self'"
+
+#: For a page that asks for something, and may stand in a tab of JupyterLab.
+POLICY_FOR_FRAMES = (
+    POLICY_WITH_SCRIPT.replace("frame-ancestors 'none'", "frame-ancestors 'self'") + "; connect-src 'self'"
+)
 
 #: Where scripts are, below the base URL. Public, as everything below static/.
 SCRIPTS = "static/jupyter-remote/"

@@ -18,7 +18,8 @@ from ..run import EX_OSERR, die
 #: The first passed socket, by sd_listen_fds(3).
 FIRST_SOCKET = 3
 
-#: Everything that systemd sets for a service (systemd.exec(5)), what our unit sets, and our own switch for tests.
+#: Everything that systemd sets for a service (systemd.exec(5)), what our unit and ``run`` set, and our own switch for
+#: tests.
 OURS_ALONE = (
     "CACHE_DIRECTORY",
     "CONFIGURATION_DIRECTORY",
@@ -26,6 +27,7 @@ OURS_ALONE = (
     "FDSTORE",
     "INVOCATION_ID",
     "JOURNAL_STREAM",
+    "JUPYTER_REMOTE_KEEP_KERNELS",
     "JUPYTER_REMOTE_KERNELS",
     "JUPYTER_REMOTE_TMP",
     "JUPYTER_REMOTE_WHEELS",
@@ -54,6 +56,7 @@ class Unit:
     ``watchdog`` is the longest silence that systemd accepts, in seconds; 0 when it does not watch.
     ``kernels`` is the socket where systemd starts keepers of kernels; without it they are children of ours.
     ``tmp`` are directories that go when the last unit ends that has them: ours, a kernel's, a terminal's.
+    ``keep_kernels`` says that also children of ours stay when we end, and terminals.
     """
 
     sockets: list[socket.socket]
@@ -65,6 +68,7 @@ class Unit:
     wheels: Path | None
     kernels: Path | None
     tmp: tuple[Path, ...]
+    keep_kernels: bool = False
 
 
 def take(environment: MutableMapping[str, str] = os.environ) -> Unit:
@@ -88,6 +92,7 @@ def take(environment: MutableMapping[str, str] = os.environ) -> Unit:
         wheels=Path(given["JUPYTER_REMOTE_WHEELS"]) if given.get("JUPYTER_REMOTE_WHEELS") else None,
         kernels=Path(given["JUPYTER_REMOTE_KERNELS"]) if given.get("JUPYTER_REMOTE_KERNELS") else None,
         tmp=tuple(map(Path, given.get("JUPYTER_REMOTE_TMP", "").split())),
+        keep_kernels="JUPYTER_REMOTE_KEEP_KERNELS" in given,
     )
 
 

@@ -26,6 +26,9 @@ from tornado.websocket import WebSocketHandler
 
 from . import late
 
+#: For a handler of files that may be links. Before it was asked for (Debian 13's jupyter_server) all were followed.
+FOLLOW_LINKS = {"follow_dir_symlinks": True} if hasattr(FileFindHandler, "follow_dir_symlinks") else {}
+
 
 def import_lab() -> None:
     """Import JupyterLab's server part.

@@ -315,8 +315,9 @@ def test_a_full_screen_program_draws_anew_for_a_tab_that_comes(shell: Shell, tmp
     # It comes back with the size that it had, and JupyterLab does not say it again.
     seen = (again := shell.tab()).read_until("drawn at 30 90")
     assert "\x1b[?1049h" in seen
-    # It was drawn once before; then for a moment in another size, and again in this one.
-    while not re.search(r"drawn at 29 90.*drawn at 30 90", seen, re.S):
+    # It was drawn once before; then for a moment in another size, which a program that gets no time does not see, and
+    # again in this one.
+    while not re.search(r"drawn at (29|30) 90.*drawn at 30 90", seen, re.S):
         kind, *values = json.loads(again.channel.recv())
         seen += values[0] if kind == "stdout" else ""
 

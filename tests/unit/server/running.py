@@ -157,6 +157,7 @@ class Running:
             "cull_idle": 0,
             "idle_stop": 0,
             "environments": [],
+            "default_environment": "",
             "offer_environments": True,
             "conda_channel": "conda-forge",
             "memory_limit": None,

@@ -263,7 +263,7 @@ def test_what_a_stranger_does_not_end_is_no_use_of_the_owners(tmp_path: Path):
 
 
 def _door() -> Door:
-    told = Instance("/jupyter/", Path("/"), "lab", ("box.test",), True, 0, 0, (), True, "", None, 0)
+    told = Instance("/jupyter/", Path("/"), "lab", ("box.test",), True, 0, 0, (), "", True, "", None, 0)
     return Door(told, _Pong, lambda request: "Authorization" in request.headers, lambda request: 0, logging.getLogger())
 
 

@@ -488,6 +488,28 @@ def test_the_owners_list_of_kernels_decides(make_server: Callable[[], Running], 
     running.close()
 
 
+def test_one_of_the_owners_environments_can_be_the_default_one(make_server: Callable[[], Running], environment: Path):
+    running = make_server()
+    # Where nobody looks by itself.
+    prefix = running.home / "a/b/c/d/e/mine [1]"
+    venv.create(prefix, symlinks=True)
+    shutil.copytree(environment / "share/jupyter/kernels", prefix / "share/jupyter/kernels")
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    (prefix / f"lib/{version}/site-packages/there.pth").write_text(f"{environment}/lib/{version}/site-packages\n")
+    running.settings["default_environment"] = str(prefix)
+    running.start().wait_until_ready()
+    with running.owner() as browser:
+        kernel = browser.start_kernel()
+        assert kernel.execute("import sys; print(sys.prefix)").text.strip() == str(prefix)
+        kernel.shut_down()
+        # When it is gone there is the one that is made.
+        shutil.rmtree(prefix)
+        kernel = browser.start_kernel()
+        assert kernel.execute("import sys; print(sys.prefix)").text.strip() != str(prefix)
+        kernel.shut_down()
+    running.close()
+
+
 def test_the_default_environment_is_not_offered_twice(make_server: Callable[[], Running], environment: Path):
     running = make_server()
     running.settings["environments"] = [

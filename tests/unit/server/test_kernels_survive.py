@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import websocket
@@ -233,6 +233,20 @@ def test_kernels_of_a_killed_server_are_taken_over_without_systemd_too(make_serv
         server.start().wait_until_ready()
         assert kernel.execute("x + 1").value == "42"
         kernel.shut_down()
+    server.close()
+
+
+def test_kernels_and_terminals_stay_without_systemd_too_where_that_is_wanted(make_server: Callable[[], Running]):
+    server = make_server()
+    server.environment["JUPYTER_REMOTE_KEEP_KERNELS"] = "1"
+    server.start().wait_until_ready()
+    with server.owner() as browser:
+        kernel, terminal = browser.start_kernel(), browser.open_terminal()
+        kernel.execute("x = 41")
+        terminal.run("x=41")
+        server.restart()
+        assert kernel.execute("x + 1").value == "42"
+        assert terminal.run("echo $((x + 1))") == "42"
     server.close()
 
 
@@ -488,13 +502,22 @@ def submit_cell(kernel: Kernel, number: int, source: str) -> str:
     return name
 
 
+def cells(path: Path) -> list[dict[str, Any]]:
+    """The file's cells; none while it is being written, which Jupyter does in place."""
+    try:
+        return cast(list[dict[str, Any]], json.loads(path.read_text())["cells"])
+    except ValueError:
+        return []
+
+
+def counts(path: Path) -> list[int | None]:
+    """The numbers of the file's cells."""
+    return [cell["execution_count"] for cell in cells(path)]
+
+
 def printed(path: Path, number: int = 0) -> str:
     """What a cell of the file has printed."""
-    try:
-        outputs = json.loads(path.read_text())["cells"][number]["outputs"]
-    except ValueError:
-        # Jupyter writes a file in place.
-        return ""
+    outputs = [output for cell in cells(path)[number : number + 1] for output in cell["outputs"]]
     return "".join(text for output in outputs for text in output.get("text", ()))
 
 
@@ -509,10 +532,10 @@ def test_a_cell_that_ends_after_its_tab_was_closed_has_its_output_in_the_file(se
         while kernel.receive()["msg_type"] != "stream":
             pass
         kernel.channels.close()
-        wait_until(lambda: printed(path, 1), "the second cell has no output")
+        # The last thing of a cell to arrive is its number, as in JupyterLab: with the kernel's reply.
+        wait_until(lambda: counts(path) == [1, 2], "the cells have no numbers")
         assert printed(path) == "".join(f"{i}\n" for i in range(50))
         assert printed(path, 1) == "next\n"
-        assert [cell["execution_count"] for cell in json.loads(path.read_text())["cells"]] == [1, 2]
 
 
 def test_what_was_printed_while_no_server_ran_is_in_the_file(server: Running):

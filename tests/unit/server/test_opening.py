@@ -76,6 +76,8 @@ def test_all_settings_at_once_are_what_each_by_itself_is(shared: Running):
         for one in everything:
             alone = owner.get(f"lab/api/settings/{one['id']}").json()
             assert {key: one[key] for key in alone} == alone
+        names = owner.get("lab/api/settings?ids_only=true").json()["settings"]
+        assert names == [{"id": one["id"]} for one in everything]
 
 
 def test_what_a_browser_still_has_is_not_sent_again(shared: Running):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import notebook
 import pytest
 import websocket
-from running import Running, say
+from running import SOURCES, Running, say
+
+from tests.client import PATIENCE
 
 
 def test_ready_means_that_a_request_is_answered(server: Running):
@@ -51,6 +56,19 @@ def test_a_signal_ends_it_in_order(server: Running, number: signal.Signals):
     server.signal(number)
     server.wait_for("STOPPING=1")
     assert server.wait() == 0
+
+
+def test_it_ends_whatever_a_thread_of_it_waits_for():
+    # As one of AnyIO's did, in one of twenty stops soon after a start.
+    waits = (
+        "import runpy, sys, threading\n"
+        "from jupyter_remote.server import app\n"
+        "app.serve = lambda path: threading.Thread(target=threading.Event().wait).start() or 42\n"
+        "sys.argv[1:] = ['server.json']\n"
+        "runpy.run_module('jupyter_remote.server', run_name='__main__')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    assert subprocess.run([sys.executable, "-c", waits], env=environment, timeout=PATIENCE).returncode == 42
 
 
 def test_a_request_that_was_begun_is_answered_while_the_server_stops(server: Running):

@@ -22,6 +22,7 @@ from jupyter_client import manager
 from jupyter_client.ioloop.manager import AsyncIOLoopKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
+from jupyter_lsp import LanguageServerManager
 from jupyter_server import serverapp
 from jupyter_server.auth.identity import PasswordIdentityProvider
 from jupyter_server.base.handlers import FileFindHandler, JupyterHandler
@@ -127,15 +128,19 @@ def test_jupyters_server_makes_its_parts_where_we_step_in():
 def test_every_setting_of_ours_is_one_of_jupyters(tmp_path: Path):
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    told = Instance("/jupyter/", tmp_path, "lab", ("box.test",), True, 0, 0, (), True, "conda-forge", None, 1)
+    told = Instance("/jupyter/", tmp_path, "lab", ("box.test",), True, 0, 0, (), "", True, "conda-forge", None, 1)
     given = Unit([listening], tmp_path, tmp_path, None, "", 0.0, None, None, ())
     pins = config.pinned(told, given, b"key")
     listening.close()
     assert set(pins) <= set(serverapp.ServerApp.class_trait_names(config=True))
-    decided = config.decided("JupyterRemote", pins, told, tmp_path / "sessions")
+    (tmp_path / "extensions/bin").mkdir(parents=True)
+    (tmp_path / "extensions/bin/pylsp").touch()
+    decided = config.decided("JupyterRemote", pins, told, tmp_path / "sessions", tmp_path / "extensions")
     kernels = decided["Kernels"]
     assert set(kernels) <= set(AsyncMappingKernelManager.class_trait_names(config=True))
     assert set(decided["Sessions"]) <= set(SessionManager.class_trait_names(config=True))
+    language_servers = LanguageServerManager.class_traits(config=True)["language_servers"]
+    language_servers.validate(LanguageServerManager(), decided.LanguageServerManager.language_servers.get_value({}))
     pages = decided["LabServerApp"]
     for application in (LabApp, JupyterNotebookApp):
         assert set(pages) <= set(application.class_trait_names(config=True))

@@ -57,12 +57,14 @@
       }
       return found.then(answer => answer.clone());
     }
-    // One of them is in the list of all.
-    const [, all, id] = /^(.*\/lab\/api\/settings)\/([^?]+)$/.exec(place) ?? [];
+    // One of them, and what they are called, is in the list of all.
+    const [, all, id] = /^(.*\/lab\/api\/settings)(?:\/([^?]+)|\?ids_only=true)$/.exec(place) ?? [];
     return answers
       .get(all)
       ?.then(answer => answer.clone().json())
-      .then(({ settings }) => settings.find(one => one.id === decodeURIComponent(id)))
+      .then(({ settings }) =>
+        id ? settings.find(one => one.id === decodeURIComponent(id)) : { settings: settings.map(({ id }) => ({ id })) }
+      )
       .then(one => one && Response.json(one));
   };
 

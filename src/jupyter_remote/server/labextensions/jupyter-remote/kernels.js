@@ -10,6 +10,8 @@
 //   a new one.
 // * They draw all that a cell has printed anew for each message, as one text, and look for links in all of it: a
 //   page with a million lines freezes. This has them draw long texts in pieces, each of them once.
+// * Nobody is told when a cell ends that took an hour. This tells it: in the page, its title and on the desktop.
+// * How things stand with the server is said in a terminal. This adds the page that says it to the Help menu.
 //
 // Written by hand as the container that a bundler would make of it: see loadComponent() and createModule()
 // in JupyterLab's bootstrap.js and index.out.js.
@@ -334,6 +336,97 @@
     }
   });
 
+  // -- cells that take long ----------------------------------------------------------------------------
+
+  const NOTICES = 'jupyter-remote:notices';
+
+  // The title without a mark, while it has one: until somebody looks at the page.
+  let plainTitle = null;
+  const markTitle = mark => {
+    if (plainTitle === null) {
+      plainTitle = document.title;
+      const restore = () => {
+        document.title = plainTitle;
+        plainTitle = null;
+      };
+      window.addEventListener('focus', restore, { once: true });
+    }
+    document.title = `${mark} ${plainTitle}`;
+  };
+
+  const notices = (NotebookActions, Notification, ISettingRegistry) => ({
+    id: NOTICES,
+    description: 'Says when a cell has ended that took long, to somebody who looks elsewhere.',
+    autoStart: true,
+    requires: [ISettingRegistry],
+    activate: async (app, registry) => {
+      // When a cell was to run, and when one of its notebook has ended before it: the rest it was waiting.
+      const begun = new WeakMap();
+      const ended = new WeakMap();
+      const settings = await registry.load(NOTICES);
+      const tell = (name, success, minutes) => {
+        const text = `A cell of ${name} ${success ? 'is done' : 'has failed'} after ${minutes} min.`;
+        markTitle(success ? '\u2714' : '\u2718');
+        const desktop = window.Notification;
+        const ask = { label: 'Tell me on the desktop', callback: () => desktop.requestPermission() };
+        const actions = desktop?.permission === 'default' ? [ask] : [];
+        Notification.emit(text, success ? 'success' : 'error', { autoClose: false, actions });
+        if (desktop?.permission === 'granted') {
+          // Last: a telephone refuses it here.
+          const notice = new desktop(text, { tag: `jupyter-remote ${name}` });
+          notice.onclick = () => window.focus();
+        }
+      };
+      NotebookActions.executionScheduled.connect((_, { cell }) => begun.set(cell, Date.now()));
+      NotebookActions.executed.connect((_, { notebook, cell, success }) => {
+        const now = Date.now();
+        const seconds = (now - Math.max(begun.get(cell) ?? now, ended.get(notebook) ?? 0)) / 1000;
+        ended.set(notebook, now);
+        const least = settings.get('seconds').composite;
+        if (least && seconds >= least && !document.hasFocus()) {
+          const panel = notebook.parent;
+          tell(panel?.context?.localPath.split('/').pop() ?? 'a notebook', success, Math.max(1, Math.round(seconds / 60)));
+        }
+      });
+    }
+  });
+
+  // -- status ------------------------------------------------------------------------------------------
+
+  const status = (IMainMenu, ICommandPalette, MainAreaWidget, IFrame) => ({
+    id: 'jupyter-remote:status',
+    description: 'Shows how things stand with the server, kernels and disks.',
+    autoStart: true,
+    optional: [IMainMenu, ICommandPalette],
+    activate: (app, menu, palette) => {
+      const command = 'jupyter-remote:status';
+      const url = `${app.serviceManager.serverSettings.baseUrl}status`;
+      let tab;
+      app.commands.addCommand(command, {
+        label: 'Status of This Server',
+        execute: () => {
+          // Notebook shows one thing at a time.
+          if (app.name !== 'JupyterLab') {
+            window.open(url, '_blank', 'noopener');
+            return;
+          }
+          if (!tab || tab.isDisposed) {
+            const content = new IFrame({ sandbox: ['allow-same-origin', 'allow-scripts'] });
+            content.url = url;
+            tab = new MainAreaWidget({ content });
+            tab.id = 'jupyter-remote-status';
+            tab.title.label = 'Status';
+            tab.title.closable = true;
+            app.shell.add(tab, 'main');
+          }
+          app.shell.activateById(tab.id);
+        }
+      });
+      menu?.helpMenu.addGroup([{ command }], 0);
+      palette?.addItem({ command, category: 'Help' });
+    }
+  });
+
   let scope;
   const shared = async name => {
     const [version] = Object.values(scope[name]);
@@ -346,15 +439,19 @@
       scope = given;
     },
     get: async () => {
-      const { INotebookTracker } = await shared('@jupyterlab/notebook');
-      const { Notification } = await shared('@jupyterlab/apputils');
+      const { INotebookTracker, NotebookActions } = await shared('@jupyterlab/notebook');
+      const { ICommandPalette, IFrame, MainAreaWidget, Notification } = await shared('@jupyterlab/apputils');
+      const { IMainMenu } = await shared('@jupyterlab/mainmenu');
       const { IRenderMimeRegistry } = await shared('@jupyterlab/rendermime');
+      const { ISettingRegistry } = await shared('@jupyterlab/settingregistry');
       const plugins = [
         list,
         connections,
         running(INotebookTracker),
         ends(INotebookTracker, Notification),
-        streams(IRenderMimeRegistry)
+        streams(IRenderMimeRegistry),
+        notices(NotebookActions, Notification, ISettingRegistry),
+        status(IMainMenu, ICommandPalette, MainAreaWidget, IFrame)
       ];
       return () => ({ __esModule: true, default: plugins });
     }
