@@ -43,6 +43,8 @@ class Kernel(ServerKernelManager):
         self.ip = f"{Path(self.connection_file).with_suffix('')}-ipc"
         #: found at the server's start: its spec is of an earlier time
         self._adopted = False
+        # Upstream sets these a moment after it has begun to list the kernel; who asks meanwhile got an error 500.
+        self.execution_state, self.reason, self.last_activity = "starting", "", datetime.now(UTC)
 
     def __del__(self) -> None:
         # The connection file is the kernel's, and stays as long as it. The original removes it here.

@@ -14,6 +14,7 @@ import struct
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -669,6 +670,18 @@ def test_it_is_said_why_a_kernel_does_not_start(server: Running, environment: Pa
         assert browser.api("GET", "kernels") == []
     assert list((server.runtime / "kernels").iterdir()) == []
     assert not list(server.runtime.glob("kernel-*.json"))
+
+
+def test_who_asks_while_kernels_start_gets_an_answer(server: Running):
+    server.start().wait_until_ready()
+    with server.owner() as browser, server.owner() as another, ThreadPoolExecutor() as pool:
+        made = pool.submit(lambda: [browser.api("POST", "kernels", {}) for _ in range(6)])
+        answers = []
+        while not made.done():
+            answers.append(another.get("api/kernels"))
+        assert len(made.result()) == 6
+    assert {answer.status_code for answer in answers} == {200}
+    assert all(kernel["execution_state"] for answer in answers for kernel in answer.json())
 
 
 def test_a_spec_that_names_its_own_way_to_start_gets_it(server: Running, environment: Path):
