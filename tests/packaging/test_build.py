@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+import sys
 from pathlib import Path
 
 import debbuild
@@ -17,6 +18,8 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from jupyter_remote.run import run
 
 TOP = Path(__file__).resolve().parents[2]
+#: as OSV says it
+ANY_VERSION = {"type": "SEMVER", "events": [{"introduced": "0"}]}
 
 
 @pytest.fixture(scope="session")
@@ -172,6 +175,15 @@ def test_the_sbom_names_each_bundled_package(tree: Path, site: Path) -> None:
     # What JupyterLab and Notebook bring for browsers is in nobody's requirements.
     of_browsers = {one["name"] for one in packages.values() if one["purl"].startswith("pkg:npm/")}
     assert {"react", "@lumino/widgets", "@codemirror/view"} <= of_browsers
+
+
+def test_known_vulnerabilities_of_what_is_bundled_can_be_looked_up(deb: Path, tmp_path: Path) -> None:
+    for ecosystem, name in ("PyPI", "tornado"), ("npm", "react"):
+        affected = {"package": {"ecosystem": ecosystem, "name": name}, "ranges": [ANY_VERSION]}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"id": f"{name}-1", "affected": [affected]}))
+    done = run(sys.executable, TOP / "tools/audit", "--database", tmp_path, deb, check=False)
+    assert done.returncode == 1, done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"tornado", "react"}
 
 
 def test_questions_are_asked_in_german_and_french_too(tree: Path) -> None:
