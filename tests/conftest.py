@@ -20,6 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--suite", default=",".join(installed.SUITES), help="releases to test on, by codename (default: %(default)s)"
     )
     parser.addoption("--every-release", action="store_true", help="run also those on each that otherwise share")
+    parser.addoption(
+        "--earlier",
+        default=installed.EARLIER,
+        metavar="COMMIT",
+        help="what upgrades are tried from (default: %(default)s)",
+    )
     parser.addoption("--no-build", action="store_true", help="take the packages in dist/ as they are")
 
 
@@ -47,11 +53,12 @@ def deb(suite: str, pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture(scope="session")
-def earlier(suite: str) -> Path:
+def earlier(suite: str, pytestconfig: pytest.Config) -> Path:
     """The package of an earlier commit of this repository, to upgrade from."""
-    package = installed.earlier(suite)
+    commit = pytestconfig.getoption("earlier")
+    package = installed.earlier(suite, commit)
     if package is None:
-        pytest.skip(f"this checkout has no history that reaches back to {installed.EARLIER}: git fetch --unshallow")
+        pytest.skip(f"this checkout has no history that reaches back to {commit}: git fetch --unshallow")
     return package
 
 

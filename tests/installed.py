@@ -62,12 +62,12 @@ def _copy(products: Path, directory: Path) -> None:
         shutil.copy2(product, directory)
 
 
-def earlier(suite: str) -> Path | None:
-    """The package for *suite* as it was at :data:`EARLIER`; None in a checkout that has no such history.
+def earlier(suite: str, commit: str = EARLIER) -> Path | None:
+    """The package for *suite* as it was at *commit*; None in a checkout that has no such history.
 
     :raises Mistake: it does not build.
     """
-    return debbuild.build_earlier(suite, EARLIER) if debbuild.has_commit(EARLIER) else None
+    return debbuild.build_earlier(suite, commit) if debbuild.has_commit(commit) else None
 
 
 def older(package: Path, work: Path) -> Path:
