@@ -340,18 +340,30 @@
 
   const NOTICES = 'jupyter-remote:notices';
 
-  // The title without a mark, while it has one: until somebody looks at the page.
-  let plainTitle = null;
-  const markTitle = mark => {
-    if (plainTitle === null) {
-      plainTitle = document.title;
-      const restore = () => {
-        document.title = plainTitle;
-        plainTitle = null;
-      };
-      window.addEventListener('focus', restore, { once: true });
+  // The title has a mark until somebody looks at the page. JupyterLab writes it anew whenever it likes: when a
+  // notebook is saved, or another tab is looked at.
+  const title = { mark: '', plain: '', marked: '' };
+  const putMark = () => {
+    if (document.title !== title.marked) {
+      title.plain = document.title;
     }
-    document.title = `${mark} ${plainTitle}`;
+    document.title = `${title.mark} ${title.plain}`;
+    // As it is read: without double blanks.
+    title.marked = document.title;
+  };
+  const titleKeeper = new MutationObserver(() => document.title === title.marked || putMark());
+  const restoreTitle = () => {
+    titleKeeper.disconnect();
+    document.title = title.plain;
+    title.mark = '';
+  };
+  const markTitle = mark => {
+    if (!title.mark) {
+      window.addEventListener('focus', restoreTitle, { once: true });
+      titleKeeper.observe(document.head, { subtree: true, childList: true, characterData: true });
+    }
+    title.mark = mark;
+    putMark();
   };
 
   const notices = (NotebookActions, Notification, ISettingRegistry) => ({
