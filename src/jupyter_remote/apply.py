@@ -318,7 +318,7 @@ def _apply_apache(settings: Settings, here: Machine, outcome: Outcome, transacti
             f"sudo systemctl unmask apache2 && sudo systemctl start apache2 — {again}",
         )
     if not apache.running():
-        return finding("Apache is stopped.", f"sudo systemctl start apache2 — {again}")
+        return finding("Apache is stopped.", f"{_start_apache()} — {again}")
     ours = {"tls", "modules", str(paths.APACHE_DEFINES), *map(str, _CONFFILES), "apache"}
     # A reload puts a new certificate to use, and after a failure makes Apache ask again at once.
     failed = here.asks_authority and acme.job(settings.server_name).errors
@@ -366,12 +366,17 @@ def _add_location(settings: Settings, outcome: Outcome) -> bool:
         outcome.findings.append(_left_alone(problem, again))
         return False
     if not apache.running():
-        outcome.findings.append(Finding("Apache is stopped.", f"sudo systemctl start apache2 — {again}"))
+        outcome.findings.append(Finding("Apache is stopped.", f"{_start_apache()} — {again}"))
         return False
     if str(paths.APACHE_DEFINES) in outcome.changed:
         _reload_apache()
         outcome.restarted.append("apache2 (reloaded)")
     return True
+
+
+def _start_apache() -> str:
+    # In a container there is no systemd.
+    return "sudo systemctl start apache2" if systemd.running() else "sudo apachectl start"
 
 
 def _reload_apache(*, directly: bool = False) -> None:

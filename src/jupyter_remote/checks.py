@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import shutil
@@ -61,9 +62,16 @@ def port_is_free(settings: Settings) -> None:
 
 
 def _is_our_socket(port: int) -> bool:
-    if not systemd.running() or not systemd.is_active(paths.SOCKET):
-        return False
-    return f"127.0.0.1:{port} " in systemd.properties(paths.SOCKET, "Listen")["Listen"] + " "
+    if systemd.running() and systemd.is_active(paths.SOCKET):
+        return f"127.0.0.1:{port} " in systemd.properties(paths.SOCKET, "Listen")["Listen"] + " "
+    # `jupyter-remote run`
+    return any("jupyter_remote.server" in _command_line(pid) for pid in listeners(port))
+
+
+def _command_line(pid: int) -> list[str]:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    return []
 
 
 def _next_free(port: int) -> int:

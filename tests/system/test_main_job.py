@@ -173,14 +173,21 @@ def test_an_existing_website_answers_byte_for_byte_as_before(website: Website, d
 def test_a_container_without_systemd_installs_and_serves_in_the_foreground(container: Container, deb: Path):
     container.install(deb, ANSWERS)
     assert container.attempt("systemctl is-system-running").stdout.strip() == "offline"
+    # Nobody has started Apache here.
+    assert "sudo apachectl start" in container.attempt("jupyter-remote config set listen 8890").stderr
     server = container.start("jupyter-remote run")
     try:
-        socket = "/run/jupyter-remote/http.sock"
-        ask_it = f"curl --silent --fail --unix-socket {socket} http://localhost/jupyter/api"
-        answer = container.sh(f"for _ in $(seq 100); do {ask_it} && exit 0; sleep 0.2; done; exit 1")
-        assert "version" in json.loads(answer)
+        for way in "--unix-socket /run/jupyter-remote/http.sock http://localhost", "http://127.0.0.1:8890":
+            ask_it = f"curl --silent --fail {way}/jupyter/api"
+            answer = container.sh(f"for _ in $(seq 100); do {ask_it} && exit 0; sleep 0.2; done; exit 1")
+            assert "version" in json.loads(answer)
     finally:
         container.stop(server)
+    # The port that it has itself is not taken by somebody else. (Commands of one line see each other here.)
+    container.sh(
+        f"apachectl start; jupyter-remote run & for _ in $(seq 100); do {ask_it} && break; sleep 0.2; done; "
+        "jupyter-remote config set kernels.cull_idle 1h; code=$?; kill $!; wait; exit $code"
+    )
 
 
 # --- who runs it, and who may open it ----------------------------------------------------------------
