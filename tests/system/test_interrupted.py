@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from lab.box import NONINTERACTIVE, Box
 
-from tests import installed
+from tests import installed, steps
 from tests.client import Client, wait_until
-from tests.installed import PASSWORD
+from tests.installed import ANSWERS, PASSWORD
 from tests.pages import blocks
 
 MakeClient = Callable[..., Client]
@@ -67,29 +67,69 @@ def moments(whole: float, count: int) -> Iterator[float]:
         yield whole * ((number + 0.5) / count)
 
 
+def assert_not_half_open(box: Box, when: str) -> None:
+    """What answers is a Jupyter that wants a login, or the page that says it is away, or nothing; and Apache is well."""
+    asked = "curl -sk -o /dev/null -w '%{http_code} ' {http,https}://localhost/jupyter/api/contents"
+    plain, secure = box.attempt(asked).stdout.split()
+    # 302: it is to come over https
+    assert plain in ("302", "403", "404", "502", "503"), when
+    assert secure in ("000", "403", "404", "502", "503"), when
+    box.sh("apache2ctl configtest && curl -s http://localhost >/dev/null")
+
+
+@pytest.fixture
+def stride(pytestconfig: pytest.Config) -> int:
+    """How many steps further a next attempt gets before it is killed, too."""
+    return 1 if pytestconfig.getoption("every_release") else 10
+
+
+def killed_on_and_on(box: Box, stride: int) -> int:
+    """Kill what mends it as well, each time some steps further, until there is nothing left to do; how many times."""
+    times = 0
+    while steps.stop(box, "dpkg --configure -a", f"script {len(steps.seen(box)) + stride}"):
+        times += 1
+        assert_not_half_open(box, steps.seen(box)[-1])
+    return times
+
+
 @pytest.mark.one_release
 def test_an_upgrade_that_is_killed_anywhere_is_finished_by_dpkg(
-    box: Box, older: Path, deb: Path, client: MakeClient
+    box: Box, older: Path, deb: Path, client: MakeClient, stride: int
 ) -> None:
-    packages = itertools.cycle(kept(box, older, deb))
+    package, _ = kept(box, older, deb)
     kernel = client(box).login(PASSWORD).start_kernel()
     kernel.execute("kept = 42")
     box.sh("jupyter-remote config set kernels.cull_idle 30d")
     before = of_the_owner(box)
-    whole = seconds_of_an_upgrade(box, next(packages))
-    interrupted = 0
-    for moment in moments(whole, 5):
-        package = next(packages)
-        begin(box, package, moment)
-        box.sh("systemctl kill --signal=KILL upgrade || true")
-        box.sh("while systemctl is-active --quiet upgrade; do sleep 0.1; done")
-        interrupted += box.attempt("dpkg --audit | grep -q jupyter-remote").returncode == 0
-        # Never half open: what answers is either Jupyter, which wants a login, or the page that says it is away.
-        assert client(box).get("api/contents").status_code in (403, 404, 502, 503), moment
-        recover(box, package)
-        assert_as_before(box, client(box), before, f"it was killed at {moment} s")
-        assert kernel.execute("kept").value == "42", moment
-    assert interrupted >= 2, f"too few of them were interrupted: {interrupted}"
+    steps.prepare(box)
+    # In the script of what is about to go, in the middle of the files, before the first step of the new script.
+    for at in ("script 1", "dpkg 3000", "script 2"):
+        assert steps.stop(box, f"dpkg --install --force-downgrade {package}", at), at
+        assert_not_half_open(box, at)
+        assert box.sh("dpkg --audit")
+    assert killed_on_and_on(box, stride) >= 3
+    recover(box, package)
+    assert_as_before(box, client(box), before, "it was killed again and again")
+    assert kernel.execute("kept").value == "42"
+
+
+@pytest.mark.one_release
+def test_a_first_installation_that_is_killed_anywhere_is_finished_by_dpkg(
+    ready_box: Box, deb: Path, client: MakeClient, stride: int
+) -> None:
+    [package] = kept(ready_box, deb)
+    ready_box.preseed(ANSWERS)
+    steps.prepare(ready_box)
+    for at in ("dpkg 3000", "script 1"):
+        assert steps.stop(ready_box, f"dpkg --install {package}", at), at
+        assert_not_half_open(ready_box, at)
+    assert killed_on_and_on(ready_box, stride) >= 6
+    recover(ready_box, package)
+    # Debconf keeps an answer until the script that it was given to has ended: nobody is asked again.
+    wait_until(lambda: client(ready_box).try_login(PASSWORD), "the password of the first attempt lets nobody in")
+    assert ready_box.places_with(PASSWORD) == []
+    assert client(ready_box).login(PASSWORD).start_kernel().execute("6 * 7").value == "42"
+    assert ready_box.sh("jupyter-remote doctor --json | grep '\"healthy\": true'")
 
 
 @pytest.mark.one_release
