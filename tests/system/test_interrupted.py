@@ -16,7 +16,7 @@ from tests.pages import blocks
 
 MakeClient = Callable[..., Client]
 
-_, FINISH = blocks("docs/everyday.md")
+_, _, FINISH = blocks("docs/everyday.md")
 
 
 def upgrade(package: str) -> str:
@@ -68,13 +68,16 @@ def moments(whole: float, count: int) -> Iterator[float]:
 
 
 def assert_not_half_open(box: Box, when: str) -> None:
-    """What answers is a Jupyter that wants a login, or the page that says it is away, or nothing; and Apache is well."""
+    """What answers is Jupyter, which wants a login, or the page that it is away, or nothing; and Apache is well."""
     asked = "curl -sk -o /dev/null -w '%{http_code} ' {http,https}://localhost/jupyter/api/contents"
     plain, secure = box.attempt(asked).stdout.split()
     # 302: it is to come over https
     assert plain in ("302", "403", "404", "502", "503"), when
     assert secure in ("000", "403", "404", "502", "503"), when
-    box.sh("apache2ctl configtest && curl -s http://localhost >/dev/null")
+    # Apache's own a2enmod links a module's settings before the module: what is loaded serves on, and the next attempt
+    # links the rest.
+    if "/mods-enabled/" not in when:
+        box.sh("apache2ctl configtest")
 
 
 @pytest.fixture
