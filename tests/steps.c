@@ -3,7 +3,8 @@
  * Preloaded (LD_PRELOAD) into dpkg. A step is a file on the disk that is made, written, renamed or removed, or something
  * that systemd is told to do, while a maintainer script of ours runs. Before one happens for the first time it becomes a
  * line of /run/steps. /run/stop-at says before which all of this control group is killed: "script 7" is the seventh
- * line, "dpkg 7" the seventh file of ours that dpkg itself puts into its place.
+ * line, "script config.toml" the first that ends so, "dpkg 7" the seventh file of ours that dpkg itself puts into its
+ * place. With /run/wait-there it stops there instead, and makes that a directory.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -18,12 +19,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define HERE AT_FDCWD
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
 /* Not by way of the functions below. */
 static int opened(const char *path, int flags)
 {
-	return syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, 0600);
+	return syscall(SYS_openat, HERE, path, flags | O_CLOEXEC, 0600);
 }
 
 static void contents(const char *path, char *text, size_t size)
@@ -38,6 +40,9 @@ static void contents(const char *path, char *text, size_t size)
 static void end_all(void)
 {
 	char text[4096], path[4200], *own;
+	if (!syscall(SYS_unlinkat, HERE, "/run/wait-there", 0))
+		for (syscall(SYS_mkdirat, HERE, "/run/wait-there", 0700);;)
+			pause();
 	contents("/proc/self/cgroup", text, sizeof text);
 	if ((own = strstr(text, "0::"))) {
 		own[strcspn(own, "\n")] = 0;
@@ -50,13 +55,15 @@ static void end_all(void)
 	abort();
 }
 
-static int is_the_one(const char *whose, long number)
+static int is_the_one(const char *whose, long number, const char *line)
 {
-	char wanted[64], this_one[64];
+	char wanted[512], this_one[64];
 	contents("/run/stop-at", wanted, sizeof wanted);
-	wanted[strcspn(wanted, "\n")] = 0;
 	snprintf(this_one, sizeof this_one, "%s %ld", whose, number);
-	return !strcmp(wanted, this_one);
+	if (!strcmp(wanted, this_one))
+		return 1;
+	const char *named = strncmp(wanted, "script ", 7) ? NULL : strstr(line, wanted + 7);
+	return named && !strcmp(named + strlen(wanted + 7), "\n");
 }
 
 /* Whether *line* is one of *text*; counts those that there are. */
@@ -77,7 +84,7 @@ static void step(const char *what, const char *name)
 	char line[4200];
 	if (!script) {
 		if (!strcmp(program_invocation_short_name, "dpkg") && strstr(name, "/usr/lib/jupyter-remote/"))
-			if (!strcmp(what, "rename to") && is_the_one("dpkg", ++by_dpkg))
+			if (!strcmp(what, "rename to") && is_the_one("dpkg", ++by_dpkg, ""))
 				end_all();
 		return;
 	}
@@ -98,7 +105,7 @@ static void step(const char *what, const char *name)
 		goto done;
 	if (write(log, line, strlen(line)) < 0)
 		abort();
-	if (is_the_one("script", number))
+	if (is_the_one("script", number, line))
 		end_all();
 done:
 	close(log);
@@ -151,7 +158,6 @@ static void tells(const char *program, char *const words[])
 		return real words; \
 	}
 
-#define HERE AT_FDCWD
 INSTEAD(rename, (const char *from, const char *to), (from, to), changes("rename to", to))
 INSTEAD(renameat, (int a, const char *from, int b, const char *to), (a, from, b, to), changes("rename to", to))
 INSTEAD(renameat2, (int a, const char *from, int b, const char *to, unsigned how), (a, from, b, to, how),
