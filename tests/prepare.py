@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
             deb = installed.deb(chosen[-1], build="--no-build" not in arguments)
             vm.image(chosen[-1], installed.layer(chosen[-1], deb))
             return 0
-        host.require(*host.PACKAGES.keys() - {*vm.PROGRAMS, *host.FOR_BENCH}, *host.FILES)
+        host.require(*host.PACKAGES.keys() - set(vm.PROGRAMS), *host.FILES)
         for suite in chosen:
             for layer in ("plain", "box", "pebble"):
                 layers.ensure(suite, layer)

@@ -313,6 +313,18 @@ def ours_to_disable() -> set[str]:
         return set()
 
 
+def drop_half_enabled() -> None:
+    """Take the settings of a module out again that is not loaded itself, where we have switched it on or off.
+
+    a2enmod links a module's settings before the module, and a2dismod the other way round. Killed in between it leaves
+    lines that Apache does not understand: it serves on, and with its next start all of its sites would be gone.
+    """
+    for name in ours_to_disable() - enabled_modules():
+        link = _MODS_ENABLED / f"{name}.conf"
+        if link.is_symlink():
+            link.unlink()
+
+
 def disable_unneeded_modules() -> list[str]:
     """Disable what we enabled and nobody else uses by now; our own files must be off already.
 

@@ -92,6 +92,7 @@ def apply(settings: Settings, *, installing: bool = False) -> Outcome:
         the new state does not come up (the old one is back then).
     """
     owner = check(settings)
+    apache.drop_half_enabled()
     if not installing and (others := taken(settings)):
         die(others.what, hint=others.hint, code=EX_UNAVAILABLE)
     for directory in (paths.STATE_DIR, paths.SYSTEM_UNITS):
@@ -443,6 +444,8 @@ def _enable_modules(settings: Settings, here: Machine, outcome: Outcome, transac
     outcome.findings.extend(unsolved)
     if missing:
         enabled_before = apache.enabled_modules()
+        # Before: if we are killed, the next one knows what was begun.
+        apache.remember_enabled(set(missing))
         for name in missing:
             apache.enable("mod", name)
             transaction.on_rollback(lambda name=name: apache.disable("mod", name))  # type: ignore[misc]
@@ -788,6 +791,7 @@ def unapply() -> None:
     if paths.PERSON:
         paths.APACHE_DEFINES.unlink(missing_ok=True)
     elif apache.installed():
+        apache.drop_half_enabled()
         for kind in ("site", "conf"):
             apache.disable(kind, "jupyter-remote")
         if not apache.configtest():

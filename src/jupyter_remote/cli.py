@@ -512,6 +512,7 @@ def _modules(_: argparse.Namespace) -> int:
     from . import apache
 
     with apply.lock():
+        apache.drop_half_enabled()
         if not apache.installed() or apache.configtest():
             return 0
         missing = apply.modules_to_enable(configure.current())

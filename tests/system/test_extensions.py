@@ -17,7 +17,7 @@ from tests.pages import blocks
 
 MakeClient = Callable[..., Client]
 
-EXTENSIONS, _ = blocks("docs/everyday.md")
+EXTENSIONS, _, _ = blocks("docs/everyday.md")
 
 MODULE = """
 from jupyter_server.base.handlers import JupyterHandler

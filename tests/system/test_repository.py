@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from lab.box import NONINTERACTIVE, Box
 
 from jupyter_remote.run import run
 from tests import installed
-from tests.installed import ANSWERS
-from tests.pages import blocks
+from tests.client import Client
+from tests.installed import ANSWERS, PASSWORD
+from tests.pages import blocks, reader
 
 TOP = Path(__file__).parents[2]
 CLONE, RELEASE = blocks("CONTRIBUTING.md")
+_, UNATTENDED, _ = blocks("docs/everyday.md")
 KEY = "repository@example.invalid"
 #: where this machine's Apache serves it
 SERVED = "/var/www/html/apt"
@@ -38,8 +41,29 @@ def publish(box: Box, folder: Path, *packages: Path) -> None:
     box.sh(f"chmod -R a+rX {SERVED}")
 
 
+def newer(package: Path, work: Path) -> Path:
+    """The same package as its next version."""
+    tree, made = work / "newer", work / package.name.replace("_0.", "_1.")
+    run("dpkg-deb", "--raw-extract", package, tree)
+    control = tree / "DEBIAN/control"
+    control.write_text(control.read_text().replace("\nVersion: 0.", "\nVersion: 1.", 1))
+    run("dpkg-deb", "-Znone", "--root-owner-group", "--build", tree, made)
+    return made
+
+
 def version(box: Box) -> str:
     return box.sh("dpkg-query --status jupyter-remote | sed -n 's/^Version: //p'")
+
+
+def add(box: Box) -> tuple[str, str]:
+    """What the repository's own page says to type: to fetch the list of it, and to install from it."""
+    box.sh("apt-get -qq install --yes curl >/dev/null 2>&1", env=NONINTERACTIVE)
+    # Not by way of the box's proxy, which knows Debian's servers.
+    box.write("/etc/apt/apt.conf.d/99direct", 'Acquire::http::Proxy::localhost "DIRECT";\n')
+    found = re.search(r"<pre>(.*)</pre>", box.read(f"{SERVED}/index.html"), re.DOTALL)
+    assert found
+    fetch, install = html.unescape(found[1]).replace("sudo ", "").split("\n")
+    return fetch, install.replace("install", "install --yes")
 
 
 @pytest.mark.either_release
@@ -47,15 +71,10 @@ def version(box: Box) -> str:
 def test_apt_installs_from_it_and_upgrades(fresh_box: Box, older: Path, deb: Path, tmp_path: Path):
     folder = tmp_path / "apt"
     publish(fresh_box, folder, older)
-    fresh_box.sh("apt-get -qq install --yes curl >/dev/null 2>&1", env=NONINTERACTIVE)
-    # Not by way of the box's proxy, which knows Debian's servers.
-    fresh_box.write("/etc/apt/apt.conf.d/99direct", 'Acquire::http::Proxy::localhost "DIRECT";\n')
-    found = re.search(r"<pre>(.*)</pre>", fresh_box.read(f"{SERVED}/index.html"), re.DOTALL)
-    assert found
-    fetch, install = html.unescape(found[1]).replace("sudo ", "").split("\n")
+    fetch, install = add(fresh_box)
     fresh_box.sh(fetch)
     fresh_box.preseed(ANSWERS)
-    fresh_box.sh(install.replace("install", "install --yes"), env=NONINTERACTIVE)
+    fresh_box.sh(install, env=NONINTERACTIVE)
     assert "older" in version(fresh_box)
     assert "version" in fresh_box.sh("curl -skf https://localhost/jupyter/api")
 
@@ -72,6 +91,28 @@ def test_apt_installs_from_it_and_upgrades(fresh_box: Box, older: Path, deb: Pat
     refused = fresh_box.attempt("apt-get update -o APT::Update::Error-Mode=any")
     assert refused.returncode
     assert re.search("signature", refused.stderr, re.IGNORECASE)
+
+
+@pytest.mark.one_release
+@pytest.mark.usefixtures("keyring")
+def test_it_is_upgraded_at_night_by_debians_own_program(
+    box: Box, deb: Path, tmp_path: Path, client: Callable[..., Client]
+):
+    kernel = client(box).login(PASSWORD).start_kernel()
+    kernel.execute("kept = 42")
+    now, folder = version(box), tmp_path / "apt"
+    publish(box, folder, newer(deb, tmp_path))
+    fetch, _ = add(box)
+    box.sh(f"{fetch}; apt-get update")
+    # Without an answer from somebody who is not there at night: apt asks nothing, and neither do we.
+    said = reader(box).sh(UNATTENDED.filled({"apt install": "DEBIAN_FRONTEND=noninteractive apt install --yes"}))
+    assert "jupyter-remote" in said
+    assert version(box) == now
+    said = box.sh("unattended-upgrade --verbose 2>&1 </dev/null", env={"DEBIAN_FRONTEND": "dialog"})
+    assert "All upgrades installed" in said
+    assert version(box) != now
+    assert kernel.execute("kept").value == "42"
+    assert client(box).try_login(PASSWORD)
 
 
 @pytest.mark.either_release

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from lab.box import Box
+from lab.box import NONINTERACTIVE, Box
 
 from tests.client import Client, TerminalSocket, wait_until
 from tests.installed import ANSWERS, PASSWORD
@@ -138,3 +139,46 @@ def test_what_runs_goes_on_through_an_upgrade_and_back(fresh_box: Box, earlier: 
     new.close()
     box.sh("jupyter-remote kernels stop --all")
     wait_until(lambda: visitor.api("GET", "kernels") == [], "all were stopped")
+
+
+#: Debian's next Python of the same 3.x, made of what is there: each of its packages with another number, and a library
+#: that has changed.
+POINT_RELEASE = r"""
+set -e
+mkdir /root/python; cd /root/python
+names=$(dpkg-query -W -f '${source:Package} ${Package}\n' | sed -n 's/^python3\.[0-9]* //p')
+version=$(dpkg-query -W -f '${Version}' $(ls /usr/lib/python3*/this.py | sed 's#/usr/lib/\(.*\)/this.py#\1#'))
+apt-get -qq download $names
+for package in *.deb; do
+    dpkg-deb --raw-extract $package tree
+    sed -i "s/$version/$version.1/g" tree/DEBIAN/control
+    for changed in tree/usr/lib/python3*/colorsys.py; do
+        [ ! -e $changed ] || echo 'changed = True' >> $changed
+    done
+    dpkg-deb -Znone --root-owner-group --build tree $package
+    rm -r tree
+done
+apt-get install --yes ./*.deb
+"""
+
+
+@pytest.mark.one_release
+def test_what_runs_goes_on_when_python_itself_is_upgraded(box: Box, client: MakeClient) -> None:
+    visitor = client(box).login(PASSWORD)
+    kernel = visitor.start_kernel()
+    kernel.execute("import os, sys; kept = 42")
+    box.write("/root/point-release", POINT_RELEASE)
+    said = box.sh("sh /root/point-release", env=NONINTERACTIVE)
+    assert "4 upgraded, 0 newly installed, 0 to remove" in said or "5 upgraded, 0 newly installed, 0 to remove" in said
+
+    # The interpreter that runs is one that is gone; what it has not imported yet comes from the new one.
+    assert kernel.execute("kept, ' (deleted)' in os.readlink('/proc/self/exe')").value == "(42, True)"
+    assert kernel.execute("import colorsys, lzma, sqlite3, multiprocessing.pool; colorsys.changed").value == "True"
+    assert kernel.execute("import subprocess; subprocess.check_output([sys.executable, '-c', 'print(42)'])").value
+    assert visitor.logged_in
+    box.sh("systemctl restart jupyter-remote")
+    assert visitor.logged_in
+    assert kernel.execute("kept").value == "42"
+    new = visitor.start_kernel()
+    assert new.execute("import os; ' (deleted)' in os.readlink('/proc/self/exe')").value == "False"
+    assert json.loads(box.sh("jupyter-remote doctor --json"))["healthy"] is True

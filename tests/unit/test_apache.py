@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jupyter_remote import apache
+from jupyter_remote import apache, paths
 
 # As `apache2ctl -t -D DUMP_CONFIG` prints it, with file and line above each directive.
 _DUMP = """\
@@ -136,3 +136,18 @@ def test_numbers_of_workers_that_somebody_has_chosen_are_known(numbers: dict[str
     dump += "".join(f"#  7:\n{name} {number}\n" for name, number in numbers.items())
     dump += "# In file: /etc/apache2/conf-enabled/jupyter-remote.conf\n#  9:\nMaxRequestWorkers 1024\n"
     assert apache.has_debians_workers(list(apache._parse_dump(dump))) is are_debians
+
+
+def test_the_settings_of_a_module_that_was_half_switched_on_are_taken_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    enabled, ours = tmp_path / "mods-enabled", tmp_path / "apache-modules"
+    enabled.mkdir()
+    monkeypatch.setattr(apache, "_MODS_ENABLED", enabled)
+    monkeypatch.setattr(paths, "ENABLED_MODULES", ours)
+    ours.write_text("proxy\nssl\n")
+    for name in ("proxy.conf", "proxy.load", "ssl.conf", "status.conf"):
+        (enabled / name).symlink_to(f"../mods-available/{name}")
+    apache.drop_half_enabled()
+    # What others do with theirs is their business.
+    assert sorted(path.name for path in enabled.iterdir()) == ["proxy.conf", "proxy.load", "status.conf"]

@@ -23,7 +23,7 @@ PACKAGES = {
     "openssl": "openssl",
     "certutil": "libnss3-tools",
     "chromium": "chromium",
-    # bench/compare
+    # tests/steps.c, and bench/compare
     "gcc": "gcc",
     # JupyterLab's test kit, and bench/compare
     "npm": "npm",
@@ -37,13 +37,12 @@ PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "mke2fs": "e2fsprogs",
 }
-#: of these, what no test needs
-FOR_BENCH = ("gcc",)
 #: file -> the package that has it, for what is not a program
 FILES = {
     "/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf": "fonts-dejavu-core",
     "/usr/share/distro-info/debian.csv": "distro-info-data",
     "/etc/ssl/certs/ca-certificates.crt": "ca-certificates",
+    "/usr/include/stdio.h": "libc6-dev",
 }
 LOCAL_CERTIFICATES = Path("/usr/local/share/ca-certificates")
 
