@@ -338,7 +338,8 @@ class Page:
         self.opened = 0
         self._closed = False
         self._channel = self._open()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
 
     def _open(self) -> websocket.WebSocket:
         channel = self._visitor.websocket(self._path)
@@ -353,8 +354,12 @@ class Page:
             self._channel.shutdown()
             with contextlib.suppress(OSError, websocket.WebSocketException):
                 time.sleep(0.01)
-                self._channel = self._open()
+                if not self._closed:
+                    self._channel = self._open()
 
     def close(self) -> None:
         self._closed = True
-        self._channel.shutdown()
+        # By who reads it: else another connection may have its number already.
+        with contextlib.suppress(OSError, AttributeError):
+            self._channel.sock.shutdown(socket.SHUT_RDWR)
+        self._reading.join()
