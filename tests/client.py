@@ -5,10 +5,12 @@ It shares no code with what it tests, and believes no certificate that it was no
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
 import ssl
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -326,3 +328,38 @@ class TerminalSocket:
             if kind == "stdout":
                 seen += values[0]
         return seen
+
+
+class Page:
+    """A websocket of a page: it is read all the time, and opened again as soon as it has ended, as JupyterLab does."""
+
+    def __init__(self, visitor: Client, path: str) -> None:
+        self._visitor, self._path = visitor, path
+        self.opened = 0
+        self._closed = False
+        self._channel = self._open()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+
+    def _open(self) -> websocket.WebSocket:
+        channel = self._visitor.websocket(self._path)
+        self.opened += 1
+        return channel
+
+    def _read(self) -> None:
+        while not self._closed:
+            with contextlib.suppress(OSError, websocket.WebSocketException):
+                while self._channel.recv():
+                    pass
+            self._channel.shutdown()
+            with contextlib.suppress(OSError, websocket.WebSocketException):
+                time.sleep(0.01)
+                if not self._closed:
+                    self._channel = self._open()
+
+    def close(self) -> None:
+        self._closed = True
+        # By who reads it: else another connection may have its number already.
+        with contextlib.suppress(OSError, AttributeError):
+            self._channel.sock.shutdown(socket.SHUT_RDWR)
+        self._reading.join()

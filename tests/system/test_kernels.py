@@ -176,7 +176,7 @@ def test_a_cell_runs_on_whatever_happens_to_the_server(box: Box, deb: Path, clie
         assert states == {tab.kernel: "busy", waiting.kernel: "busy"}, happens
     box.sh("systemctl restart apache2")
     tab.prints_on(cell)
-    assert tab.connected == 2
+    assert tab.connected > 1
 
     box.sh(f"touch /proc/{server(box)}/root/tmp/stop")
     tab.finished(cell)

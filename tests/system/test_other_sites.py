@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from lab.box import Box
 
-from tests.client import Client
+from tests.client import Client, Page, wait_until
 from tests.installed import ANSWERS, PASSWORD
+from tests.system.test_kernels import COUNT, Tab
 
 MakeClient = Callable[..., Client]
 
@@ -131,3 +132,78 @@ def test_many_open_tabs_leave_threads_to_the_other_sites(box: Box, client: MakeC
     box.sh("jupyter-remote apply")
     assert "MORE_WORKERS" not in box.read("/var/lib/jupyter-remote/rendered/apache-defines.conf")
     assert "version" in box.sh("curl -sk --fail https://localhost/jupyter/api")
+
+
+def open_pages(visitor: Client, kernel: str) -> list[Page]:
+    """What a page of JupyterLab has open: a kernel, a terminal, events."""
+    terminal = visitor.api("POST", "terminals")["name"]
+    paths = (f"api/kernels/{kernel}/channels", f"terminals/websocket/{terminal}", "api/events/subscribe")
+    return [Page(visitor, path) for path in paths]
+
+
+def killed(box: Box) -> list[str]:
+    """What Apache has said of processes that did not end when they were told to: it waits 9 s before it says so."""
+    log = box.read("/var/log/apache2/error.log")
+    return [line for line in log.splitlines() if "sending a SIGKILL" in line]
+
+
+def test_apache_does_not_wait_for_pages_when_it_is_stopped(box: Box, client: MakeClient):
+    """No site of the machine would be answered meanwhile."""
+    box.sh("jupyter-remote add-user bob --stdin", input="bob's 'horse'\n")
+    hers, his = client(box).login(PASSWORD), client(box, base_url="/jupyter-bob").login("bob's 'horse'")
+    notebook = Tab(hers, "a.ipynb")
+    cell = notebook.submit(COUNT.format(stop="/tmp/stop"))
+    notebook.prints_on(cell)
+    pages = open_pages(hers, notebook.kernel) + open_pages(his, his.start_kernel().id)
+
+    box.sh("systemctl reload apache2")
+    notebook.prints_on(cell)
+    assert [page.opened for page in pages] == [1] * 6, "a reload is not felt"
+
+    for restart in ("systemctl restart apache2", "systemctl stop apache2; systemctl start apache2"):
+        for page in pages:
+            page.opened = 0
+        box.sh(restart)
+        assert not killed(box), restart
+        wait_until(lambda: all(page.opened for page in pages), "a page does not come back")
+        notebook.prints_on(cell)
+        wait_until(lambda: box.is_active("jupyter-remote-hangup.service"), "it is not there for the next time")
+    for page in pages:
+        page.close()
+    hers.api("POST", f"kernels/{notebook.kernel}/interrupt")
+    assert "KeyboardInterrupt" in str(notebook.finished(cell))
+    numbers = notebook.text(cell).splitlines()
+    assert numbers == [str(number) for number in range(len(numbers))], "all, once, in order"
+    notebook.close()
+
+
+@pytest.mark.one_release
+def test_our_unit_alone_disturbs_nobody_and_is_needed(box: Box, client: MakeClient):
+    visitor = client(box).login(PASSWORD)
+    kernel = visitor.start_kernel()
+    (page, *_) = pages = open_pages(visitor, kernel.id)
+    box.sh("systemctl restart jupyter-remote-hangup.service; systemctl stop jupyter-remote-hangup.service")
+    assert kernel.execute("6 * 7").value == "42"
+    assert [page.opened for page in pages] == [1] * 3
+    assert box.is_active("apache2.service")
+    # Without it this is what comes.
+    box.sh("systemctl restart apache2")
+    assert killed(box)
+    wait_until(lambda: box.is_active("jupyter-remote-hangup.service"), "Apache does not want it")
+    for page in pages:
+        page.close()
+
+
+@pytest.mark.one_release
+def test_apache_is_restarted_also_when_a_keeper_hangs(box: Box, client: MakeClient):
+    visitor = client(box).login(PASSWORD)
+    kernel = visitor.start_kernel()
+    kernel.execute("x = 41")
+    events = Page(visitor, "api/events/subscribe")
+    box.sh("systemctl kill --signal=STOP 'jupyter-remote-kernel@*'")
+    box.sh("systemctl restart apache2", timeout=60)
+    assert "Apache2 Debian Default Page" in box.sh("curl --silent --fail --max-time 20 http://localhost/")
+    wait_until(lambda: events.opened > 1, "a page does not come back")
+    box.sh("systemctl kill --signal=CONT 'jupyter-remote-kernel@*'")
+    assert visitor.connect(kernel.id).execute("x + 1").value == "42"
+    events.close()

@@ -122,6 +122,7 @@ def test_what_runs_goes_on_through_an_upgrade_and_back(fresh_box: Box, earlier: 
 
     assert "The following packages will be upgraded:" in old.goes_on_during(lambda: box.install(deb))
     old.goes_on()
+    assert box.is_active("jupyter-remote-hangup.service"), "it is there for the Apache that runs"
     assert keepers_of_replaced_files(box) == old.units.keys()
     new = Desk(box, visitor, "new")
     assert keepers_of_replaced_files(box) == old.units.keys(), "what is started now is kept by today's code"

@@ -43,7 +43,7 @@ def test_a_kernel_has_the_servers_restrictions_but_for_what_notebooks_need() -> 
 
 
 def test_each_restriction_has_its_reason_beside_it() -> None:
-    for unit in ("jupyter-remote.service", "jupyter-remote-kernel@.service"):
+    for unit in ("jupyter-remote.service", "jupyter-remote-kernel@.service", "jupyter-remote-hangup.service"):
         # Paragraphs are told by what begins one: a comment after a line that is none.
         paragraphs = re.split(r"\n(?=#)(?<=[^#\n]\n)|\n\n", (UNITS / unit).read_text())
         for paragraph in paragraphs:
@@ -84,6 +84,15 @@ def test_the_server_takes_no_kernel_along() -> None:
         for line in directives(unit):
             if re.match(r"(Requires|Requisite|BindsTo|PartOf|Upholds|PropagatesStopTo)=", line):
                 assert "kernel" not in line and unit != "jupyter-remote-kernel@.service", line
+
+
+def test_apache_is_never_kept_waiting_nor_taken_along() -> None:
+    """Neither is its stop ordered behind ours, nor does anything of ours stop it."""
+    words = [line for line in directives("jupyter-remote-hangup.service") if "apache2.service" in line]
+    assert [word for word in words if not word.startswith("ExecStop=-")] == [
+        "PartOf=apache2.service",
+        "WantedBy=apache2.service",
+    ]
 
 
 def test_needrestart_leaves_kernels_alone_and_restarts_the_server() -> None:

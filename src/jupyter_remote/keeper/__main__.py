@@ -34,8 +34,8 @@ class Kept(Protocol):
     def keep_logins(self, login: str) -> None:
         """Close the connections of another login."""
 
-    def hang_up(self, labels: list[str]) -> None:
-        """Close the connections that have one of these."""
+    def hang_up(self, labels: list[str], at_once: bool) -> None:
+        """Close the connections that have one of these; at once: without waiting for the page's goodbye."""
 
     def close(self, patience: float) -> None:
         """End it, within so many seconds or by force."""
@@ -140,7 +140,7 @@ class Keeper:
 
     def _hang_up(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:
         del files
-        self._kept.hang_up([str(label) for label in line["labels"]])
+        self._kept.hang_up([str(label) for label in line["labels"]], bool(line.get("at_once")))
         return {}
 
     def _sleep(self, line: dict[str, Any], files: list[int]) -> dict[str, Any]:

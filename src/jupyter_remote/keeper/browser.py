@@ -159,11 +159,11 @@ class Feed:
             if connection.login != login:
                 connection.close(GOING_AWAY, "logged out")
 
-    def hang_up(self, labels: list[str]) -> None:
+    def hang_up(self, labels: list[str], at_once: bool) -> None:
         """Close what has one of these labels."""
         for connection in self.connections:
             if connection.label in labels:
-                connection.close(GOING_AWAY, "logged out")
+                connection.hang_up(at_once)
 
     def close(self, reason: str) -> None:
         """Say goodbye to all."""
@@ -234,6 +234,10 @@ class Connection:
     def close(self, code: int, reason: str) -> None:
         """Say goodbye."""
         self._websocket.close(code, reason)
+
+    def hang_up(self, at_once: bool) -> None:
+        """:meth:`.Websocket.hang_up`."""
+        self._websocket.hang_up(at_once)
 
     # -- to the browser ------------------------------------------------------------------------------
 

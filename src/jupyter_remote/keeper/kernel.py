@@ -303,9 +303,9 @@ class Kernel:
         """Close what was opened under another login."""
         self.feed.keep_logins(login)
 
-    def hang_up(self, labels: list[str]) -> None:
+    def hang_up(self, labels: list[str], at_once: bool) -> None:
         """Close what has one of these labels."""
-        self.feed.hang_up(labels)
+        self.feed.hang_up(labels, at_once)
 
     # -- what clients say ----------------------------------------------------------------------------
 

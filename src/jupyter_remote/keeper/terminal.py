@@ -370,11 +370,11 @@ class Terminal:
             if tab.login != login:
                 tab.close(GOING_AWAY, "logged out")
 
-    def hang_up(self, labels: list[str]) -> None:
+    def hang_up(self, labels: list[str], at_once: bool) -> None:
         """Close what has one of these labels."""
         for tab in list(self._tabs):
             if tab.label in labels:
-                tab.close(GOING_AWAY, "logged out")
+                tab.hang_up(at_once)
 
     # -- the whole -----------------------------------------------------------------------------------
 
@@ -467,6 +467,10 @@ class Tab:
     def close(self, code: int, reason: str) -> None:
         """Say goodbye, without telling anything about the shell."""
         self._websocket.close(code, reason)
+
+    def hang_up(self, at_once: bool) -> None:
+        """:meth:`.Websocket.hang_up`."""
+        self._websocket.hang_up(at_once)
 
     # -- to the browser ------------------------------------------------------------------------------
 

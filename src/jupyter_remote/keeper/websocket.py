@@ -302,6 +302,18 @@ class Websocket:
         if not self._ended:
             self._loop.later(PATIENCE, self.end)
 
+    def hang_up(self, at_once: bool) -> None:
+        """Close it, for a reason that is not the page's.
+
+        :param at_once: nobody is waited for, since the web server in between is about to end: the page connects again.
+            Else who has opened it may not come in any more.
+        """
+        if at_once:
+            self.close(SERVICE_RESTART, "connect again")
+            self.end()
+        else:
+            self.close(GOING_AWAY, "logged out")
+
     def end(self) -> None:
         """Close the socket, whatever the other side thinks."""
         if self._ended:

@@ -54,7 +54,8 @@ the keeper's, goes on.
                   messages to it may share a context; those of the browser share none. A keeper whose status has no
                   ``deflate`` does not know it.
    ``hang_up``    ``{"labels": [LABEL, …]}`` → closes the websockets that have one of these. A keeper whose status has
-                  no ``labels`` does not know it.
+                  no ``labels`` does not know it. ``at_once`` (optional): nobody's goodbye is waited for, since it is
+                  the web server in between that ends; an older keeper waits for up to two seconds.
    ``sleep``      ``{"socket": PATH, "activity": TIME, "returncode": N or null, "connections": N}``: the server is about
                   to end because nobody uses it, and this is what it knows. When that is not so any more, but for
                   the number of pages as long as there is one, the keeper connects to PATH, where systemd starts
@@ -81,7 +82,11 @@ the keeper's, goes on.
 3. **Kernel clients of this machine** (``jupyter console --existing``) find ZMQ sockets at
    ``ipc://RUNTIME/front-1`` … ``-5`` (shell, iopub, stdin, control, heartbeat).
 
-4. **The journal**, ``STATE/journal``: see :mod:`~jupyter_remote.keeper.journal`.
+4. **The server's websockets**, which no keeper has (events, a language server): ``control`` in the directory in which
+   keepers' are speaks as above, and knows ``status``, of which only ``wire``, ``kind`` (``server``), ``id`` and
+   ``labels`` are there, and ``hang_up``.
+
+5. **The journal**, ``STATE/journal``: see :mod:`~jupyter_remote.keeper.journal`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from ..run import ASLEEP, EX_ASLEEP
 from . import (
     compressed,
     config,
+    control,
     exporters,
     instance,
     login,
@@ -198,6 +199,7 @@ class JupyterRemote(ServerApp):
         self._looking.start()
         self._renewing = PeriodicCallback(self.door.renew, 60_000)
         self._renewing.start()
+        self._listening = loop.create_task(self._take_calls())
 
     @property
     def owner(self) -> Owner:
@@ -213,6 +215,13 @@ class JupyterRemote(ServerApp):
             task = asyncio.get_running_loop().create_task(keepers.hang_up(passes))
             self._hanging_up.add(task)
             task.add_done_callback(self._hanging_up.discard)
+
+    async def _take_calls(self) -> None:
+        try:
+            self._control = await control.listen(self.unit.runtime, self.door, self.owner)
+        except OSError as error:
+            # A stop of Apache takes longer then; nothing else needs it.
+            self.log.error("Nobody can have this server's websockets closed: %s.", error)
 
     async def _bury(self) -> None:
         """Save what kernels have said that are gone with their keepers, and remove what is left of them."""

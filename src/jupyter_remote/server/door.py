@@ -214,7 +214,7 @@ class Door(httputil.HTTPServerConnectionDelegate):
         loop = asyncio.get_running_loop()
         began = loop.time()
         while (waited := loop.time() - began) < patience:
-            talking = [websocket for websocket in self._websockets if upstream.is_connected(websocket)]
+            talking = self.talking()
             # Each time round: a handshake may have been under way.
             for websocket in talking:
                 if websocket not in told:
@@ -251,6 +251,19 @@ class Door(httputil.HTTPServerConnectionDelegate):
             if upstream.is_connected(websocket) and is_gone(websocket.request):
                 # 1008, policy: whoever connects again is asked who they are.
                 websocket.close(1008, "logged out")
+
+    def cut(self, is_meant: Callable[[httputil.HTTPServerRequest], bool]) -> None:
+        """Close websockets at once, since the web server in between is about to end; pages open them again.
+
+        :param is_meant: whether it is to be closed.
+        """
+        for websocket in self.talking():
+            if is_meant(websocket.request):
+                upstream.cut(websocket, 1012, "connect again")
+
+    def talking(self) -> list[WebSocketHandler]:
+        """The websockets that are open."""
+        return [websocket for websocket in list(self._websockets) if upstream.is_connected(websocket)]
 
     def has_websockets(self, but: type[WebSocketHandler] | tuple[()] = ()) -> bool:
         """Whether somebody has one open: a page, at least.

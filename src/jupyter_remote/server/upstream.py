@@ -67,6 +67,15 @@ def is_connected(websocket: WebSocketHandler) -> bool:
     return websocket.ws_connection is not None
 
 
+def cut(websocket: WebSocketHandler, code: int, reason: str) -> None:
+    """Close a websocket without waiting for the browser to say that it does so too."""
+    assert websocket.ws_connection is not None
+    stream = websocket.ws_connection.stream
+    websocket.close(code, reason)
+    if stream is not None:
+        stream.close()
+
+
 def stream_of(connection: HTTP1Connection | HTTP1ServerConnection) -> iostream.IOStream | None:
     """The connection's stream; None after a websocket has taken it over."""
     return connection.stream

@@ -370,6 +370,16 @@ def test_what_a_login_has_opened_is_closed_with_it_and_nothing_else(kept: Kept):
         wait_until(lambda: control.ask("status")["labels"] == ["", "stays"], "it is still connected")
 
 
+def test_a_page_that_says_nothing_is_not_waited_for_when_the_web_server_ends(kept: Kept):
+    pages = [kept.open(label="gone"), kept.open(label="gone")]
+    pages[0].execute("x = 41")
+    with kept.control() as control:
+        control.ask("hang_up", labels=["gone"], at_once=True)
+        # No page has answered, nor read it.
+        assert control.ask("status")["connections"] == 0
+    assert kept.open(label="gone").execute("x + 1").value == "42"
+
+
 def test_a_server_that_sleeps_is_called_when_something_happens_and_only_then(kept: Kept):
     kept.open("page").execute("x = 41")
     # In its stead, as systemd does.
