@@ -65,7 +65,7 @@ def assert_not_half_open(box: Box, when: str) -> None:
 @pytest.fixture
 def stride(pytestconfig: pytest.Config) -> int:
     """How many steps further a next attempt gets before it is killed, too."""
-    return 1 if pytestconfig.getoption("every_release") else 20
+    return 1 if pytestconfig.getoption("every_release") else 15
 
 
 def killed_on_and_on(box: Box, stride: int) -> int:
