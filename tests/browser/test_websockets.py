@@ -66,6 +66,18 @@ def test_a_laptop_that_has_vanished_gives_its_threads_back(browser: Browser, box
     assert browser.run_cell("6 * 7") == "42"
 
 
+@pytest.mark.one_release
+def test_apache_does_not_wait_for_a_page_that_connects_again(browser: Browser, box: Box):
+    browser.login(PASSWORD, "lab")
+    browser.new_notebook()
+    assert connections(box) == 1
+    for _ in range(2):
+        box.sh("systemctl restart apache2")
+        assert "sending a SIGKILL" not in box.read("/var/log/apache2/error.log")
+        wait_until(lambda: connections(box) == 1, "the page does not connect again")
+    assert browser.run_cell("6 * 7") == "42"
+
+
 def busy_threads(box: Box) -> int:
     """Apache's threads that are at work for somebody."""
     return int(box.sh("curl -sf 'http://localhost/server-status?auto' | sed -n 's/^BusyWorkers: //p'"))
