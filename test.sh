@@ -61,16 +61,18 @@ export PATH="$venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1
 run_pytest() { "$venv/bin/python" -m pytest "$@"; }
 
 # Real browsers and booting machines on a busy computer: one of 1600 tests may lose a race. It has to pass when it is
-# run once more, alone, and is named at the end. That is a race to look for: two in three of them were in what is tested.
+# run once more, one test at a time, and is named at the end. That is a race to look for: two in three of them were in
+# what is tested.
 at_most=3
 run_all() { # PYTEST-ARGUMENT...
-    local result=0 failed
+    local result=0 failed list=.pytest_cache/v/cache/lastfailed
+    rm -f "$list"
     run_pytest -n "${JUPYTER_REMOTE_TEST_WORKERS:-$(($(nproc) + 1))}" --dist worksteal "$@" || result=$?
     [ "$result" = 1 ] || return "$result"
-    failed=$("$venv/bin/python" -c 'import json; print(*json.load(open(".pytest_cache/v/cache/lastfailed")), sep="\n")')
+    failed=$("$venv/bin/python" -c 'import json; print(*json.load(open("'"$list"'")), sep="\n")')
     [ "$(wc -l <<<"$failed")" -le "$at_most" ] || return 1
-    say "once more, alone: what has failed"
-    run_pytest --last-failed "$@" || return 1
+    say "once more, one at a time: what has failed"
+    run_pytest --last-failed --last-failed-no-failures none "$@" || return 1
     say "passed only the second time:"
     printf '%s\n' "$failed" >&2
 }

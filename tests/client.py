@@ -356,6 +356,7 @@ class Page:
                 time.sleep(0.01)
                 if not self._closed:
                     self._channel = self._open()
+        self._channel.shutdown()
 
     def close(self) -> None:
         self._closed = True

@@ -317,8 +317,13 @@ def drop_half_enabled() -> None:
     """Take the settings of a module out again that is not loaded itself, where we have switched it on or off.
 
     a2enmod links a module's settings before the module, and a2dismod the other way round. Killed in between it leaves
-    lines that Apache does not understand: it serves on, and with its next start all of its sites would be gone.
+    lines that Apache does not understand: it serves on, and with its next start all of its sites would be gone. The
+    same where a removal was killed while it tried whether somebody else needs the module: then it is put back.
     """
+    for name in ours_to_disable():
+        for link in _links(name):
+            if (aside := _aside(link)).is_symlink():
+                aside.rename(link)
     for name in ours_to_disable() - enabled_modules():
         link = _MODS_ENABLED / f"{name}.conf"
         if link.is_symlink():
@@ -354,18 +359,26 @@ def _used_by_others(module: str) -> bool:
 
     The links are moved aside and back rather than a2dismod-ed: that would leave marks in its database.
     """
-    links = [link for suffix in ("load", "conf") if (link := _MODS_ENABLED / f"{module}.{suffix}").is_symlink()]
+    links = [link for link in _links(module) if link.is_symlink()]
     before = _written_by_people(directives())
     try:
         for link in links:
-            link.rename(f"{link}.aside")
+            link.rename(_aside(link))
         return _written_by_people(directives()) != before
     except ProcessFailed:
         return True
     finally:
         for link in links:
-            if (aside := Path(f"{link}.aside")).is_symlink():
+            if (aside := _aside(link)).is_symlink():
                 aside.rename(link)
+
+
+def _links(module: str) -> list[Path]:
+    return [_MODS_ENABLED / f"{module}.{suffix}" for suffix in ("load", "conf")]
+
+
+def _aside(link: Path) -> Path:
+    return link.with_name(f"{link.name}.aside")
 
 
 def _written_by_people(config: list[Directive]) -> list[tuple[str, int, str, str]]:

@@ -62,8 +62,9 @@ def port_is_free(settings: Settings) -> None:
 
 
 def _is_our_socket(port: int) -> bool:
-    if systemd.running() and systemd.is_active(paths.SOCKET):
-        return f"127.0.0.1:{port} " in systemd.properties(paths.SOCKET, "Listen")["Listen"] + " "
+    if systemd.running():
+        listens = systemd.properties(paths.SOCKET, "Listen")["Listen"] if systemd.is_active(paths.SOCKET) else ""
+        return f"127.0.0.1:{port} " in f"{listens} "
     # `jupyter-remote run`
     return any("jupyter_remote.server" in _command_line(pid) for pid in listeners(port))
 

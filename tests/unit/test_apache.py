@@ -151,3 +151,8 @@ def test_the_settings_of_a_module_that_was_half_switched_on_are_taken_out(
     apache.drop_half_enabled()
     # What others do with theirs is their business.
     assert sorted(path.name for path in enabled.iterdir()) == ["proxy.conf", "proxy.load", "status.conf"]
+    # A removal was killed while it tried whether somebody else needs it.
+    for name in ("proxy.conf", "proxy.load"):
+        (enabled / name).rename(enabled / f"{name}.aside")
+    apache.drop_half_enabled()
+    assert sorted(path.name for path in enabled.iterdir()) == ["proxy.conf", "proxy.load", "status.conf"]

@@ -44,7 +44,7 @@ def main(told: Iterable[str], run: str = RUN) -> int:
     except OSError:
         return 0  # it has gone already
     patience, give_up = FIRST, time.monotonic() + MOST
-    while hang_up(patience, process, run) and time.monotonic() < give_up:
+    while (left := give_up - time.monotonic()) > 0 and hang_up(min(patience, left), process, run):
         patience *= 2
     return 0
 
@@ -79,7 +79,7 @@ def hang_up(patience: float, apache: int, run: str = RUN) -> bool:
                         lines.send({"op": "watch", "login": "nobody"})
                     elif status["labels"]:
                         lines.send({"op": "hang_up", "labels": status["labels"], "at_once": True})
-                except (OSError, EOFError, ValueError):
+                except (OSError, EOFError, ValueError, RecursionError):
                     pass  # it has ended, or is none of ours
                 selector.unregister(lines.connection)
         return True
@@ -97,7 +97,10 @@ def _connected(run: str) -> Iterator[wire.Lines]:
         os.seteuid(owner.st_uid)
         try:
             for control in [path for pattern in _PLACES for path in glob.glob(place + pattern)]:
-                lines = wire.Lines(socket.socket(socket.AF_UNIX))
+                try:
+                    lines = wire.Lines(socket.socket(socket.AF_UNIX))
+                except OSError:
+                    break  # more of them than a process may have open
                 lines.connection.setblocking(False)
                 try:
                     lines.connection.connect(control)
