@@ -86,6 +86,8 @@ def test_an_apache_that_comes_later_serves(fresh_box: Box, deb: Path) -> None:
     assert fresh_box.is_active("jupyter-remote.service")
     fresh_box.sh("apt-get -qq install --yes apache2", env=NONINTERACTIVE)
     assert "version" in fresh_box.sh("curl -skf https://localhost/jupyter/api")
+    # What lets it stop without waiting for pages.
+    assert fresh_box.is_active("jupyter-remote-hangup.service")
 
 
 @pytest.mark.either_release
@@ -94,6 +96,7 @@ def test_an_apache_that_was_purged_and_comes_again_serves(box: Box) -> None:
     assert box.is_active("jupyter-remote.service")
     box.sh("apt-get -qq install --yes apache2", env=NONINTERACTIVE)
     assert "version" in box.sh("curl -skf https://localhost/jupyter/api")
+    assert box.is_active("jupyter-remote-hangup.service")
 
 
 def test_the_autopkgtest_passes(fresh_box: Box, deb: Path) -> None:
