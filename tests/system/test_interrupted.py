@@ -13,6 +13,7 @@ from tests import installed, steps
 from tests.client import Client, wait_until
 from tests.installed import ANSWERS, PASSWORD
 from tests.pages import blocks
+from tests.system.test_life_cycle import assert_nothing_has_changed, state
 
 MakeClient = Callable[..., Client]
 
@@ -126,6 +127,20 @@ def test_a_first_installation_that_is_killed_anywhere_is_finished_by_dpkg(
     assert killed_on_and_on(ready_box, stride) >= 4
     recover(ready_box, package)
     assert_new(ready_box, client)
+
+
+@pytest.mark.one_release
+def test_a_purge_that_is_killed_anywhere_is_finished_by_the_next(ready_box: Box, deb: Path, stride: int) -> None:
+    before = state(ready_box)
+    ready_box.install(deb, ANSWERS)
+    steps.prepare(ready_box)
+    times = 0
+    while steps.stop(ready_box, "dpkg --purge jupyter-remote", f"script {len(steps.seen(ready_box)) + stride}"):
+        times += 1
+        assert "Apache2 Debian Default Page" in ready_box.sh("curl --silent --fail http://localhost/")
+    assert times >= 3
+    assert_nothing_has_changed(ready_box, before)
+    ready_box.sh("apache2ctl configtest")
 
 
 def off_and_on(box: Box, switch: Callable[[Box], None], command: str, at: str) -> None:

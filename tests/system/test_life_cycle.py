@@ -13,6 +13,9 @@ from tests.installed import ANSWERS, OWNER, PASSWORD
 
 CONFIG = "/etc/jupyter-remote/config.toml"
 CONFFILE = "/etc/apache2/conf-available/jupyter-remote.conf"
+#: files, users and groups, Apache's state, units
+State = tuple[dict[str, File], str, set[str], str]
+
 _RECONFIGURE = "dpkg-reconfigure --frontend=noninteractive jupyter-remote"
 
 
@@ -20,8 +23,8 @@ def enabled_modules(box: Box) -> set[str]:
     return set(box.sh("cd /etc/apache2 && ls mods-enabled conf-enabled sites-enabled").split())
 
 
-def state(box: Box) -> tuple[dict[str, File], str, set[str], str]:
-    """What a purge must bring back: files, users and groups, Apache's state, units."""
+def state(box: Box) -> State:
+    """What a purge must bring back."""
     box.sh("journalctl --rotate --vacuum-size=1 >/dev/null 2>&1; true")
     volatile = ("/var/cache", "/var/log", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd", "/var/lib/private",
                 "/var/tmp", "/home", "/root", "/etc/.pwd.lock")  # fmt: skip
@@ -30,28 +33,31 @@ def state(box: Box) -> tuple[dict[str, File], str, set[str], str]:
     return files, box.sh("getent passwd; getent group"), enabled_modules(box), units
 
 
+def assert_nothing_has_changed(box: Box, before: State) -> None:
+    """Nothing has come, gone or changed since :func:`state` was asked."""
+    (files, *others), (files_after, *others_after) = before, state(box)
+    assert others_after == others
+    assert {path: files_after[path] for path in files_after.keys() - files.keys()} == {}
+    assert {path: files[path] for path in files.keys() - files_after.keys()} == {}
+    changed = {path for path in files if files[path] != files_after[path]}
+    # Caches that the system itself writes anew.
+    assert changed <= {"/etc/ld.so.cache", "/etc/machine-id", "/etc/resolv.conf", "/etc/mtab"}
+
+
 def test_purge_leaves_nothing(fresh_box: Box, deb: Path) -> None:
     # What the package needs or recommends is installed first: it is not ours to take away.
     fresh_box.sh("apt-get -qq update")
     fields = fresh_box.sh(f"dpkg-deb -f {fresh_box.put(deb)} Depends Recommends").replace("\n", ",").split(",")
     needed = " ".join(re.sub(r"^\w+: ", "", one).split()[0] for one in fields)
     fresh_box.sh(f"apt-get -qq install --yes {needed} >/dev/null 2>&1", env=NONINTERACTIVE)
-    files, users, apache, units = state(fresh_box)
+    before = state(fresh_box)
 
     fresh_box.install(deb, ANSWERS)
     assert fresh_box.is_active("jupyter-remote.service")
     assert "ssl.load" in enabled_modules(fresh_box)
     fresh_box.sh("apt-get -qq purge --yes jupyter-remote", env=NONINTERACTIVE)
 
-    files_after, users_after, apache_after, units_after = state(fresh_box)
-    assert users_after == users
-    assert apache_after == apache
-    assert units_after == units
-    assert {path: files_after[path] for path in files_after.keys() - files.keys()} == {}
-    assert {path: files[path] for path in files.keys() - files_after.keys()} == {}
-    changed = {path for path in files if files[path] != files_after[path]}
-    # Caches that the system itself writes anew.
-    assert changed <= {"/etc/ld.so.cache", "/etc/machine-id", "/etc/resolv.conf", "/etc/mtab"}
+    assert_nothing_has_changed(fresh_box, before)
     assert fresh_box.attempt("ls /run/jupyter-remote").returncode != 0
     assert "jupyter-remote" not in fresh_box.sh("debconf-show --listowners; ls /var/log /var/log/apache2")
     assert fresh_box.is_active("apache2.service")
