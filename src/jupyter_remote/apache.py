@@ -340,6 +340,9 @@ def disable_unneeded_modules() -> list[str]:
     """
     gone = []
     remaining = ours_to_disable() & enabled_modules()
+    for name in ours_to_disable() - remaining:
+        # Killed the last time, before it was forgotten that we had enabled it.
+        disable("mod", name)
     progress = True
     while remaining and progress:
         progress = False
