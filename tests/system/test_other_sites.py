@@ -147,6 +147,7 @@ def killed(box: Box) -> list[str]:
     return [line for line in log.splitlines() if "sending a SIGKILL" in line]
 
 
+@pytest.mark.either_release
 def test_apache_does_not_wait_for_pages_when_it_is_stopped(box: Box, client: MakeClient):
     """No site of the machine would be answered meanwhile."""
     box.sh("jupyter-remote add-user bob --stdin", input="bob's 'horse'\n")
