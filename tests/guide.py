@@ -85,18 +85,7 @@ NOTEBOOK = ("notebook==6.5.7", "ipykernel==6.29.5", "setuptools<81")
 BY_HAND_PASSWORD = "what I typed in 2016"
 
 #: The two blocks at the end of apache2.conf.
-BLOCKS = """
-<Location "/jupyter">
-    ProxyPass http://localhost:8888/jupyter
-    ProxyPassReverse http://localhost:8888/jupyter
-    ProxyPassReverseCookieDomain localhost box.test
-    RequestHeader set Origin "http://localhost:8888"
-</Location>
-<Location "/jupyter/api/kernels/">
-    ProxyPass ws://localhost:8888/jupyter/api/kernels/
-    ProxyPassReverse ws://localhost:8888/jupyter/api/kernels/
-</Location>
-"""
+BLOCKS = APACHE.replace("/guide", "/jupyter")
 #: Behind what `jupyter notebook --generate-config` writes, which is comments.
 SETTINGS = """
 c = get_config()

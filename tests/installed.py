@@ -6,6 +6,8 @@ import hashlib
 import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import debbuild
@@ -75,15 +77,31 @@ def older(package: Path, work: Path) -> Path:
 
     :param work: an empty directory, for it.
     """
-    tree = work / "tree"
-    run("dpkg-deb", "--raw-extract", package, tree)
-    control = tree / "DEBIAN/control"
-    control.write_text(control.read_text().replace("\nVersion: 0.", "\nVersion: 0.0~older.", 1))
-    conffile = tree / "etc/apache2/conf-available/jupyter-remote.conf"
-    conffile.write_text(conffile.read_text() + "# a line that the next version no longer has\n")
-    made = work / "jupyter-remote_older.deb"
-    run("dpkg-deb", "-Znone", "--root-owner-group", "--build", tree, made)
-    shutil.rmtree(tree)
+
+    def change(tree: Path) -> None:
+        conffile = tree / "etc/apache2/conf-available/jupyter-remote.conf"
+        conffile.write_text(conffile.read_text() + "# a line that the next version no longer has\n")
+
+    return _repacked(package, work / "jupyter-remote_older.deb", "0.0~older.", change)
+
+
+def newer(package: Path, work: Path) -> Path:
+    """*package* as its next version.
+
+    :param work: a directory, for it.
+    """
+    return _repacked(package, work / package.name.replace("_0.", "_1."), "1.", lambda tree: None)
+
+
+def _repacked(package: Path, made: Path, version: str, change: Callable[[Path], None]) -> Path:
+    """Another version of a package, in place of 0."""
+    with tempfile.TemporaryDirectory(dir=made.parent) as work:
+        tree = Path(work, "tree")
+        run("dpkg-deb", "--raw-extract", package, tree)
+        control = tree / "DEBIAN/control"
+        control.write_text(control.read_text().replace("\nVersion: 0.", f"\nVersion: {version}", 1))
+        change(tree)
+        run("dpkg-deb", "-Znone", "--root-owner-group", "--build", tree, made)
     return made
 
 

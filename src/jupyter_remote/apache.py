@@ -320,11 +320,10 @@ def drop_half_enabled() -> None:
     lines that Apache does not understand: it serves on, and with its next start all of its sites would be gone. The
     same where a removal was killed while it tried whether somebody else needs the module: then it is put back.
     """
-    for name in ours_to_disable():
-        for link in _links(name):
-            if (aside := _aside(link)).is_symlink():
-                aside.rename(link)
-    for name in ours_to_disable() - enabled_modules():
+    ours = ours_to_disable()
+    for name in ours:
+        _put_back(name)
+    for name in ours - enabled_modules():
         link = _MODS_ENABLED / f"{name}.conf"
         if link.is_symlink():
             link.unlink()
@@ -339,8 +338,9 @@ def disable_unneeded_modules() -> list[str]:
     :returns: their names.
     """
     gone = []
-    remaining = ours_to_disable() & enabled_modules()
-    for name in ours_to_disable() - remaining:
+    ours = ours_to_disable()
+    remaining = ours & enabled_modules()
+    for name in ours - remaining:
         # Killed the last time, before it was forgotten that we had enabled it.
         disable("mod", name)
     progress = True
@@ -362,18 +362,22 @@ def _used_by_others(module: str) -> bool:
 
     The links are moved aside and back rather than a2dismod-ed: that would leave marks in its database.
     """
-    links = [link for link in _links(module) if link.is_symlink()]
     before = _written_by_people(directives())
     try:
-        for link in links:
-            link.rename(_aside(link))
+        for link in _links(module):
+            if link.is_symlink():
+                link.rename(_aside(link))
         return _written_by_people(directives()) != before
     except ProcessFailed:
         return True
     finally:
-        for link in links:
-            if (aside := _aside(link)).is_symlink():
-                aside.rename(link)
+        _put_back(module)
+
+
+def _put_back(module: str) -> None:
+    for link in _links(module):
+        if (aside := _aside(link)).is_symlink():
+            aside.rename(link)
 
 
 def _links(module: str) -> list[Path]:

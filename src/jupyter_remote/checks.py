@@ -66,12 +66,13 @@ def _is_our_socket(port: int) -> bool:
         listens = systemd.properties(paths.SOCKET, "Listen")["Listen"] if systemd.is_active(paths.SOCKET) else ""
         return f"127.0.0.1:{port} " in f"{listens} "
     # `jupyter-remote run`
-    return any("jupyter_remote.server" in _command_line(pid) for pid in listeners(port))
+    return any("jupyter_remote.server" in command_line(pid) for pid in listeners(port))
 
 
-def _command_line(pid: int) -> list[str]:
+def command_line(pid: int) -> list[str]:
+    """The words of a process's command line that are not empty; none when it has gone."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+        return [word for word in Path(f"/proc/{pid}/cmdline").read_text("utf-8", "replace").split("\0") if word]
     return []
 
 

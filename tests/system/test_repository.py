@@ -41,16 +41,6 @@ def publish(box: Box, folder: Path, *packages: Path) -> None:
     box.sh(f"chmod -R a+rX {SERVED}")
 
 
-def newer(package: Path, work: Path) -> Path:
-    """The same package as its next version."""
-    tree, made = work / "newer", work / package.name.replace("_0.", "_1.")
-    run("dpkg-deb", "--raw-extract", package, tree)
-    control = tree / "DEBIAN/control"
-    control.write_text(control.read_text().replace("\nVersion: 0.", "\nVersion: 1.", 1))
-    run("dpkg-deb", "-Znone", "--root-owner-group", "--build", tree, made)
-    return made
-
-
 def version(box: Box) -> str:
     return box.sh("dpkg-query --status jupyter-remote | sed -n 's/^Version: //p'")
 
@@ -101,7 +91,7 @@ def test_it_is_upgraded_at_night_by_debians_own_program(
     kernel = client(box).login(PASSWORD).start_kernel()
     kernel.execute("kept = 42")
     now, folder = version(box), tmp_path / "apt"
-    publish(box, folder, newer(deb, tmp_path))
+    publish(box, folder, installed.newer(deb, tmp_path))
     fetch, _ = add(box)
     box.sh(f"{fetch}; apt-get update")
     # Without an answer from somebody who is not there at night: apt asks nothing, and neither do we.

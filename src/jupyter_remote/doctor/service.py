@@ -225,12 +225,8 @@ def _listening() -> Iterator[tuple[str, int, list[str]]]:
     """Who listens where on TCP: address, process id and command line."""
     for line in run("ss", "-H", "-ltnp", check=False).stdout.splitlines():
         place = line.split()[3]
-        for pid in set(re.findall(r"pid=(\d+)", line)):
-            try:
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-            except OSError:
-                continue
-            yield place, int(pid), [word for word in words if word]
+        for pid in set(map(int, re.findall(r"pid=(\d+)", line))):
+            yield place, pid, checks.command_line(pid)
 
 
 def _text(path: Path) -> str:

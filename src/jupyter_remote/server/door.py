@@ -247,8 +247,8 @@ class Door(httputil.HTTPServerConnectionDelegate):
 
         :param is_gone: whether who has opened one may not come in any more.
         """
-        for websocket in list(self._websockets):
-            if upstream.is_connected(websocket) and is_gone(websocket.request):
+        for websocket in self.talking():
+            if is_gone(websocket.request):
                 # 1008, policy: whoever connects again is asked who they are.
                 websocket.close(1008, "logged out")
 
@@ -270,7 +270,7 @@ class Door(httputil.HTTPServerConnectionDelegate):
 
         :param but: those of this handler do not count.
         """
-        return any(upstream.is_connected(each) and not isinstance(each, but) for each in self._websockets)
+        return any(not isinstance(each, but) for each in self.talking())
 
     def used(self) -> float:
         """When somebody who is logged in has last asked for something, or waited for it, on the clock of
